@@ -1,0 +1,1 @@
+"""The science: the losses, in functional form and registered for configs."""
