@@ -1,0 +1,150 @@
+"""An owner's lease on a folder: one process at a time, also between machines on a shared disk.
+
+A lease is a file that is created whole by a hard link, which is atomic on local and on network
+file systems, and touched while its owner lives. It is stale when its owner is a dead process of
+this machine, or when it was not touched for ``TIME_TO_LIVE`` seconds by the file server's clock.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import threading
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+LEASE = "lease.json"
+TIME_TO_LIVE = 60.0
+RENEW_EVERY = 10.0
+
+
+class LeaseHeldError(RuntimeError):
+    """Somebody else is at work in the folder."""
+
+
+def _boot_id() -> str:
+    """Tells one boot of one machine from another; process ids mean nothing beyond it."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return socket.gethostname()
+
+
+def _server_time(folder: Path) -> float:
+    """Now, by the clock of the file system that dates the leases."""
+    probe = folder / f".clock.{uuid.uuid4().hex[:8]}"
+    try:
+        probe.touch()
+        return probe.stat().st_mtime
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+
+
+def lease_owner(folder: Path) -> dict[str, Any] | None:
+    """Who holds the folder (host, pid, since), or ``None`` when nobody does or the owner is gone."""
+    path = folder / LEASE
+    owner = _read(path)
+    if owner is None:
+        return None
+    if owner["boot"] == _boot_id():
+        return owner if _alive(owner["pid"]) else None
+    with contextlib.suppress(FileNotFoundError):
+        if _server_time(folder) - path.stat().st_mtime < TIME_TO_LIVE:
+            return owner
+    return None
+
+
+@dataclass
+class Lease:
+    """Hold ``folder`` for as long as the ``with`` block runs.
+
+    Raises (on entering):
+        LeaseHeldError: a living owner holds it; the message names host and process.
+    """
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        self._token = uuid.uuid4().hex
+        self._path = self.folder / LEASE
+        self._released = threading.Event()
+
+    def __enter__(self) -> "Lease":
+        self.folder.mkdir(parents=True, exist_ok=True)
+        owner = {
+            "host": socket.gethostname(),
+            "boot": _boot_id(),
+            "pid": os.getpid(),
+            "token": self._token,
+        }
+        draft = self.folder / f".{LEASE}.{self._token}"
+        draft.write_text(json.dumps(owner))
+        try:
+            while True:
+                try:
+                    os.link(draft, self._path)
+                    break
+                except FileExistsError:
+                    self._clear_if_stale()
+        finally:
+            draft.unlink(missing_ok=True)
+        threading.Thread(target=self._renew, name="lease", daemon=True).start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._released.set()
+        if self._held():
+            self._path.unlink(missing_ok=True)
+
+    def _held(self) -> bool:
+        owner = _read(self._path)
+        return owner is not None and owner["token"] == self._token
+
+    def _renew(self) -> None:
+        while not self._released.wait(RENEW_EVERY):
+            with contextlib.suppress(OSError):
+                if self._held():
+                    os.utime(self._path)
+
+    def _clear_if_stale(self) -> None:
+        seen = _read(self._path)
+        if seen is None:
+            return
+        if lease_owner(self.folder) is not None:
+            raise LeaseHeldError(
+                f"{self.folder} is in use by process {seen['pid']} on {seen['host']}"
+            )
+        # Two claimants may both see the same stale lease. Each moves away what it finds; whoever
+        # finds that it moved a fresh lease puts that one back.
+        moved = self.folder / f".{LEASE}.stale.{self._token}"
+        with contextlib.suppress(FileNotFoundError):
+            self._path.rename(moved)
+            found = _read(moved)
+            if found is not None and found["token"] != seen["token"]:
+                with contextlib.suppress(FileExistsError):
+                    os.link(moved, self._path)
+            moved.unlink()
