@@ -60,7 +60,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def lease_owner(folder: Path) -> dict[str, Any] | None:
-    """Who holds the folder (host, pid, since), or ``None`` when nobody does or the owner is gone."""
+    """Who holds the folder (host, pid), or ``None`` when nobody does or the owner is gone."""
     path = folder / LEASE
     owner = _read(path)
     if owner is None:
@@ -75,7 +75,7 @@ def lease_owner(folder: Path) -> dict[str, Any] | None:
 
 @dataclass
 class Lease:
-    """Hold ``folder`` for as long as the ``with`` block runs.
+    """Hold ``folder`` for as long as the ``with`` block runs; it is made if it is missing.
 
     Raises (on entering):
         LeaseHeldError: a living owner holds it; the message names host and process.

@@ -1,0 +1,258 @@
+"""The embedded data set: handwritten digits pasted on photographs, in COCO format.
+
+Everything comes from images inside installed packages: scikit-learn's 1,797 handwritten digits
+(8 x 8 pixels, ten classes) and the photographs in scikit-image's and scikit-learn's wheels. No
+digit and no photograph is shared by train and val. The images follow from ``VERSION`` alone: every
+image has a random generator of its own, seeded by version, split and number.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+VERSION = 1
+IMAGE_SIZE = 96  # pixels, square
+SPLITS = {"train": 4000, "val": 1000}  # images
+CLASSES = tuple(str(digit) for digit in range(10))
+GLYPH_SIZES = (18.0, 56.0)  # side of the pasted 8 x 8 glyph in pixels, log-uniform
+MAX_DIGITS = 4  # 1 to 4 digits an image
+MIN_CONTRAST = 80  # grey levels in the channel where digit and background differ most
+MAX_OVERLAP = 0.1  # of the smaller box's area
+VAL_DIGITS = 360
+
+PHOTOS = {
+    "train": (
+        "skimage/astronaut.png",
+        "skimage/brick.png",
+        "skimage/chelsea.png",
+        "skimage/coins.png",
+        "skimage/grass.png",
+        "skimage/hubble_deep_field.jpg",
+        "skimage/ihc.png",
+        "skimage/moon.png",
+        "skimage/motorcycle_left.png",
+        "skimage/retina.jpg",
+        "skimage/rocket.jpg",
+        "sklearn/china.jpg",
+    ),
+    "val": (
+        "skimage/camera.png",
+        "skimage/coffee.png",
+        "skimage/gravel.png",
+        "sklearn/flower.jpg",
+    ),
+}
+
+Image = NDArray[np.uint8]
+
+
+def build(root: Path) -> str | None:
+    """Make the data set in ``root`` unless it is there and whole.
+
+    Args:
+        root: folder for ``manifest.json``, ``annotations/{train,val}.json``, ``train/``, ``val/``.
+
+    Returns:
+        A line that says what was built and why; ``None`` when nothing had to be.
+    """
+    damage = damaged(root)
+    if damage is None:
+        return None
+    draft = root.with_name(f".{root.name}.draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    _write(draft)
+    shutil.rmtree(root, ignore_errors=True)
+    draft.rename(root)
+    images = ", ".join(f"{count} {split}" for split, count in SPLITS.items())
+    return f"built the digits data set in {root} ({images} images): {damage}"
+
+
+def damaged(root: Path) -> str | None:
+    """What is wrong with the data set in ``root``, in a few words, or ``None`` if it is whole.
+
+    Every annotation file is hashed; of the images the number, names and sizes are checked.
+    """
+    if not root.exists():
+        return "there was none"
+    try:
+        manifest = json.loads((root / "manifest.json").read_text())
+    except FileNotFoundError:
+        return "its manifest was missing"
+    except ValueError:
+        return "its manifest was not valid JSON"
+    if manifest.get("version") != VERSION:
+        return f"it was version {manifest.get('version')}, not {VERSION}"
+    for split, expected in manifest["splits"].items():
+        annotations = root / "annotations" / f"{split}.json"
+        if not annotations.is_file() or _sha256(annotations) != expected["annotations"]:
+            return f"{annotations.name} was missing or damaged"
+        if _sizes(root / split) != expected["bytes"]:
+            return f"images in {split}/ were missing or damaged"
+    return None
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """File name -> bytes; empty where there is no such folder."""
+    if not folder.is_dir():
+        return {}
+    return {entry.name: entry.stat().st_size for entry in sorted(folder.iterdir())}
+
+
+def _write(root: Path) -> None:
+    manifest: dict[str, Any] = {"name": "digits", "version": VERSION, "splits": {}}
+    (root / "annotations").mkdir(parents=True)
+    for split, count in SPLITS.items():
+        (root / split).mkdir()
+        shares = np.array_split(np.arange(count), os.cpu_count() or 1)
+        with ProcessPoolExecutor(len(shares)) as pool:
+            jobs = [pool.submit(_write_images, root / split, split, share) for share in shares]
+            images = [image for job in jobs for image in job.result()]
+        annotations = root / "annotations" / f"{split}.json"
+        annotations.write_text(json.dumps(_coco(images)))
+        manifest["splits"][split] = {
+            "annotations": _sha256(annotations),
+            "bytes": _sizes(root / split),
+        }
+    (root / "manifest.json").write_text(json.dumps(manifest))
+
+
+def _write_images(
+    folder: Path, split: str, numbers: NDArray[np.int64]
+) -> list[tuple[str, list[tuple[int, list[int]]]]]:
+    """Write some images; returns each one's file name and objects (class, [x, y, w, h])."""
+    import cv2
+
+    written = []
+    for number in numbers:
+        image, objects = compose(split, int(number))
+        name = f"{number:06d}.png"
+        if not cv2.imwrite(str(folder / name), image):
+            raise OSError(f"could not write {folder / name}")
+        written.append((name, objects))
+    return written
+
+
+def compose(split: str, number: int) -> tuple[Image, list[tuple[int, list[int]]]]:
+    """One image, [IMAGE_SIZE, IMAGE_SIZE, 3] BGR, and its objects as (class, [x, y, w, h])."""
+    rng = np.random.default_rng([VERSION, list(SPLITS).index(split), number])
+    photos = _photos(split)
+    image = _background(photos[rng.integers(len(photos))], rng)
+    glyphs, labels = _glyphs(split)
+    taken = np.zeros((IMAGE_SIZE, IMAGE_SIZE), bool)
+    objects: list[tuple[int, list[int]]] = []
+    for _ in range(rng.integers(1, MAX_DIGITS + 1)):
+        choice = rng.integers(len(glyphs))
+        mask = _glyph_mask(glyphs[choice], rng)
+        height, width = mask.shape
+        x, y = rng.integers(IMAGE_SIZE - width + 1), rng.integers(IMAGE_SIZE - height + 1)
+        window = np.s_[y : y + height, x : x + width]
+        if taken[window].sum() > MAX_OVERLAP * height * width:
+            continue
+        taken[window] = True
+        colour, opacity = _colour(image[window], rng), rng.uniform(0.8, 1.0)
+        weight = (opacity * mask)[..., None]
+        image[window] = np.rint(weight * colour + (1 - weight) * image[window])
+        objects.append((int(labels[choice]), [int(x), int(y), width, height]))
+    return image, objects
+
+
+def _colour(background: Image, rng: np.random.Generator) -> NDArray[np.int64]:
+    """A random BGR colour that stands out from the background's mean."""
+    mean = background.mean((0, 1))
+    while True:
+        colour = rng.integers(0, 256, 3)
+        if np.abs(colour - mean).max() >= MIN_CONTRAST:
+            return colour
+
+
+def _background(photo: Image, rng: np.random.Generator) -> Image:
+    """A random crop between one and three image sizes wide, scaled to the image's size."""
+    import cv2
+
+    side = min(int(rng.uniform(1, 3) * IMAGE_SIZE), *photo.shape[:2])
+    y = rng.integers(photo.shape[0] - side + 1)
+    x = rng.integers(photo.shape[1] - side + 1)
+    crop = photo[y : y + side, x : x + side]
+    return cv2.resize(crop, (IMAGE_SIZE, IMAGE_SIZE), interpolation=cv2.INTER_AREA)
+
+
+def _glyph_mask(glyph: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """The glyph's opacity at a random size, cut to the pixels that can be seen."""
+    import cv2
+
+    low, high = np.log(GLYPH_SIZES)
+    size = int(np.exp(rng.uniform(low, high)))
+    mask = np.clip(cv2.resize(glyph, (size, size), interpolation=cv2.INTER_CUBIC), 0, 1)
+    rows, columns = np.nonzero((mask > 0.3).any(1))[0], np.nonzero((mask > 0.3).any(0))[0]
+    return mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+@cache
+def _glyphs(split: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The digits of a split: opacities [N, 8, 8] in [0, 1] and classes [N]."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    order = np.random.default_rng(VERSION).permutation(len(digits.target))
+    chosen = order[:VAL_DIGITS] if split == "val" else order[VAL_DIGITS:]
+    opacities = np.clip(digits.images[chosen] / 12, 0, 1).astype(np.float32)
+    return opacities, digits.target[chosen]
+
+
+@cache
+def _photos(split: str) -> list[Image]:
+    """The photographs of a split, BGR, read from the packages that ship them."""
+    import cv2
+    import skimage
+    import sklearn
+
+    folders = {
+        "skimage": Path(skimage.__file__).parent / "data",
+        "sklearn": Path(sklearn.__file__).parent / "datasets" / "images",
+    }
+    photos = []
+    for name in PHOTOS[split]:
+        package, file = name.split("/")
+        photo = cv2.imread(str(folders[package] / file), cv2.IMREAD_COLOR)
+        if photo is None:
+            raise FileNotFoundError(f"{package} no longer ships the photograph {file}")
+        photos.append(photo)
+    return photos
+
+
+def _coco(images: list[tuple[str, list[tuple[int, list[int]]]]]) -> dict[str, Any]:
+    """COCO's annotation dictionary; category ids run from 1."""
+    annotations = []
+    for image_id, (_, objects) in enumerate(images):
+        for label, box in objects:
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": label + 1,
+                    "bbox": box,
+                    "area": box[2] * box[3],
+                    "iscrowd": 0,
+                }
+            )
+    return {
+        "info": {"description": f"digits on photographs, version {VERSION}"},
+        "images": [
+            {"id": image_id, "file_name": name, "width": IMAGE_SIZE, "height": IMAGE_SIZE}
+            for image_id, (name, _) in enumerate(images)
+        ],
+        "annotations": annotations,
+        "categories": [{"id": i + 1, "name": name} for i, name in enumerate(CLASSES)],
+    }

@@ -1,0 +1,145 @@
+"""The sweep's command line: its flags, its plan in print, its last words."""
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from ablations.sweep import run
+from ablations.sweep.errors import UsageError
+from ablations.sweep.estimate import Estimate, estimate
+from ablations.sweep.grid import load_grid
+from ablations.sweep.ledger import Entry
+from ablations.sweep.local import default_workers
+from ablations.sweep.plan import load_config, parse_options, plan, prepare_config
+from ablations.sweep.record import LOG
+
+DEFAULT_CONFIG = "configs/retinanet_r18_digits.py"
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the flags of ``runners/sweep.py``; exits with status 2 on bad usage."""
+    parser = argparse.ArgumentParser(
+        description="Train a detector over a grid of losses and write the report.",
+        epilog="The same command again continues where the last one stopped.",
+    )
+    add = parser.add_argument
+    add("--grid", required=True, help="a name in configs/grids, or a grid file")
+    add("--config", help=f"detector, data and schedule (default: {DEFAULT_CONFIG})")
+    add("--seeds", type=int, nargs="+", default=[0], metavar="N", help="default: 0")
+    add("--cfg-options", nargs="+", default=[], metavar="K=V", help="override existing keys")
+    add("--workers", type=int, metavar="N", help="trials at a time (default: GPUs or cores)")
+    add("--gpus-per-trial", type=int, default=1, metavar="N", help="processes of a trial")
+    add("--work-dir", type=Path, metavar="DIR", help="default: work_dirs/<grid>")
+    add("--smoke", action="store_true", help="a tiny schedule, in a work directory of its own")
+    add("--dry-run", action="store_true", help="print the trials and their cost; start nothing")
+    add("--json", action="store_true", help="with --dry-run: one JSON object")
+    add("--retry-failed", action="store_true", help="run trials that raised again")
+    add("--no-report", action="store_true", help="train only")
+    args = parser.parse_args(arguments)
+    for name in ("workers", "gpus_per_trial"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            parser.error(f"--{name.replace('_', '-')} is {value}; it must be at least 1")
+    if min(args.seeds) < 0 or max(args.seeds) >= 2**32:
+        parser.error(f"--seeds are whole numbers from 0 to 4294967295, not {args.seeds}")
+    if args.json and not args.dry_run:
+        parser.error("--json goes with --dry-run")
+    args.seeds = list(dict.fromkeys(args.seeds))
+    if args.workers is None:
+        args.workers = default_workers(args.gpus_per_trial)
+    return args
+
+
+def resolve(args: argparse.Namespace) -> run.Request:
+    """Plan what the flags ask for.
+
+    Raises:
+        UsageError: a grid, a config, an option or a value is not valid.
+    """
+    grid = load_grid(args.grid)
+    path = args.config or grid.config or DEFAULT_CONFIG
+    options = parse_options(args.cfg_options)
+    for point in grid.points:
+        for own in point.overrides:
+            for asked in options:
+                if f"{asked}.".startswith(f"{own}.") or f"{own}.".startswith(f"{asked}."):
+                    raise UsageError(f"--cfg-options {asked}: the grid {grid.name} sets {own}")
+    config = prepare_config(load_config(path), options, args.gpus_per_trial, args.smoke)
+    name = grid.name if path == DEFAULT_CONFIG else f"{grid.name}-{Path(path).stem}"
+    work_dir = args.work_dir or Path("work_dirs") / (name + ("-smoke" if args.smoke else ""))
+    return run.Request(
+        grid=grid,
+        config=path,
+        options={
+            "cfg_options": options,
+            "smoke": args.smoke,
+            "gpus_per_trial": args.gpus_per_trial,
+        },
+        work_dir=work_dir,
+        trials=list(plan(config, grid, args.seeds)),
+    )
+
+
+def unfinished(request: run.Request) -> list[Entry]:
+    """The trials without a record, each id once."""
+    left = [state.entry for state in run.states(request) if state.record is None]
+    return list({entry.id: entry for entry in left}.values())
+
+
+def cost(args: argparse.Namespace, request: run.Request) -> Estimate:
+    """What the rest of the request will cost."""
+    config = request.trials[0].config
+    iterations = config["train_cfg"]["max_iters"]
+    return estimate(run.states(request), config, args.workers, args.gpus_per_trial, iterations)
+
+
+def print_plan(args: argparse.Namespace, request: run.Request) -> None:
+    """The trials, their number and their cost, as a table or as one JSON object."""
+    states = run.states(request)
+    if args.json:
+        trials = [
+            {"id": s.entry.id, "point": s.entry.point, "seed": s.entry.seed, "state": s.state}
+            for s in states
+        ]
+        found = {"sweep": request.work_dir.name, "trials": trials}
+        json.dump(found | {"estimate": cost(args, request).as_json()}, sys.stdout, indent=1)
+        print()
+        return
+    table = Table("trial", "point", "seed", "state", box=None, pad_edge=False)
+    for state in states:
+        table.add_row(state.entry.id, state.entry.label, str(state.entry.seed), state.state)
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(f"{len(states)} trials in {request.work_dir}")
+    console.print(str(cost(args, request)), markup=False)
+
+
+def headline(args: argparse.Namespace, request: run.Request) -> str:
+    """What is about to start."""
+    return (
+        f"{request.grid.name}: {len(request.trials)} trials in {request.work_dir}, "
+        f"{args.workers} at a time; {cost(args, request)}"
+    )
+
+
+def conclude(request: run.Request) -> int:
+    """Say how the trials ended; returns the exit status."""
+    states = run.states(request)
+    counts = Counter(state.state for state in states)
+    print(", ".join(f"{count} {state}" for state, count in sorted(counts.items())), flush=True)
+    bad = [state for state in states if state.state not in ("finished", "diverged")]
+    for state in bad:
+        print(
+            f"{state.entry.label} seed {state.entry.seed}: {state.state}"
+            f"{f' ({state.reason})' if state.reason else ''}; see {state.folder / LOG}",
+            file=sys.stderr,
+        )
+    if any(state.state == "failed" for state in bad):
+        print("--retry-failed runs failed trials again", file=sys.stderr)
+    return 1 if bad else 0

@@ -1,0 +1,68 @@
+"""What a sweep will cost, and where that number comes from."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ablations.sweep.ledger import TrialState
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The cost of the trials that are not done. ``None``: unknown."""
+
+    trials: int
+    device_hours: float | None
+    wall_hours: float | None
+    workers: int
+    source: str
+
+    def as_json(self) -> dict[str, Any]:
+        """As ``--dry-run --json`` prints it."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        if self.device_hours is None:
+            return f"{self.trials} trials to run; cost unknown ({self.source})"
+        wall = f"{self.wall_hours:.1f} h" if self.wall_hours else ""
+        if self.wall_hours is not None and self.wall_hours < 1:
+            wall = f"{60 * self.wall_hours:.0f} min"
+        return (
+            f"{self.trials} trials to run: about {self.device_hours:.2f} device-hours, {wall} with "
+            f"{self.workers} at a time ({self.source})"
+        )
+
+
+def estimate(
+    states: Sequence[TrialState],
+    config: dict[str, Any],
+    workers: int,
+    gpus_per_trial: int,
+    iterations: int,
+) -> Estimate:
+    """Estimate from the sweep's own finished trials, else from the config's ``expected_cost``.
+
+    ``expected_cost`` is ``dict(trial_s=..., iterations=..., device=..., source=...)``: seconds of
+    one trial of that many iterations on one such device. Trials that are running count as whole.
+    """
+    left = len({state.entry.id for state in states if state.record is None})
+    measured = [
+        state.record.timings["device_s"]
+        for state in states
+        if state.record is not None and state.record.status == "finished"
+    ]
+    assumed = config.get("expected_cost")
+    if measured:
+        seconds = statistics.median(measured)
+        source = f"median of {len(measured)} finished trials of this sweep"
+    elif assumed:
+        seconds = assumed["trial_s"] * iterations / assumed["iterations"] * gpus_per_trial
+        source = f"assumes {assumed['trial_s']} s a trial on {assumed['device']}: "
+        source += str(assumed["source"])
+    else:
+        return Estimate(left, None, None, workers, "no trial of this sweep has finished yet")
+    device_hours = left * seconds / 3600
+    rounds = -(-left // workers)
+    wall_hours = rounds * seconds / gpus_per_trial / 3600
+    return Estimate(left, round(device_hours, 4), round(wall_hours, 4), workers, source)

@@ -1,0 +1,180 @@
+"""Grids: which points a sweep visits, written as data.
+
+A grid file is a Python config of a few lines::
+
+    title = "FL over gamma and alpha, and plain CE"
+    table = "table_1b"                      # the paper's table it answers, or None
+    metrics = ["AP", "AP50", "AP75"]        # what its report shows
+    blocks = [
+        dict(
+            product=dict(gamma=[0, 1, 2], alpha=[0.25, 0.5]),
+            set={"model.bbox_head.loss_cls": dict(
+                type="ablations.FocalLoss", gamma="$gamma", alpha="$alpha")},
+        ),
+        dict(points=[dict(loss="CE")],
+             set={"model.bbox_head.loss_cls": dict(type="ablations.CrossEntropyLoss")}),
+    ]
+
+A block lists its points as a ``product`` of axes, a ``zip`` of axes of one length, or explicit
+``points``. ``set`` maps paths in the config to what stands there at the block's points; ``"$axis"``
+is the point's value on an axis, and ``{"$by": "axis", value: ...}`` chooses by it. A value
+replaces what the config has at that path.
+"""
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from ablations.sweep.errors import UsageError, one_of
+
+GRIDS = Path(__file__).parents[2] / "configs" / "grids"
+
+_KEYS = {"title", "table", "metrics", "note", "config", "blocks"}
+_LISTINGS = ("product", "zip", "points")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One cell of the grid: its coordinates, and what they change in the config."""
+
+    coordinates: dict[str, Any]
+    overrides: dict[str, Any]  # config path -> value
+
+    @property
+    def label(self) -> str:
+        """The coordinates for people: ``gamma=2 alpha=0.25``; a lone ``loss`` is just its name."""
+        return " ".join(
+            str(value) if name == "loss" else f"{name}={_plain(value)}"
+            for name, value in self.coordinates.items()
+        )
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A grid as read from its file."""
+
+    name: str
+    title: str
+    table: str | None
+    metrics: list[str]
+    note: str
+    config: str | None
+    axes: dict[str, list[Any]]  # axis -> its values, in the order they first occur
+    points: list[Point]
+
+    def describe(self) -> dict[str, Any]:
+        """What the manifest keeps of it."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "table": self.table,
+            "metrics": self.metrics,
+            "note": self.note,
+            "axes": self.axes,
+        }
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def load_grid(name: str) -> Grid:
+    """Read a grid by its name in ``configs/grids`` or by the path of its file.
+
+    Raises:
+        UsageError: there is no such grid, or its file is not a grid.
+    """
+    path = Path(name)
+    if path.suffix != ".py":
+        path = GRIDS / f"{name}.py"
+    if not path.is_file():
+        raise UsageError(one_of("grid", name, sorted(file.stem for file in GRIDS.glob("*.py"))))
+    try:
+        loaded = Config.fromfile(path, import_custom_modules=False)
+    except Exception as error:
+        raise UsageError(f"grid {path} cannot be read: {error}") from error
+    return parse_grid(path.stem, loaded._cfg_dict.to_dict())
+
+
+def parse_grid(name: str, spec: dict[str, Any]) -> Grid:
+    """Make a grid of its data.
+
+    Raises:
+        UsageError: a key is missing or unknown, or a block cannot be read; the message says where.
+    """
+    unknown = set(spec) - _KEYS
+    if unknown:
+        raise UsageError(f"grid {name}: " + one_of("key", min(unknown), sorted(_KEYS)))
+    points: list[Point] = []
+    for number, block in enumerate(spec.get("blocks", [])):
+        points += _block_points(f"grid {name}, block {number}", block)
+    if not points:
+        raise UsageError(f"grid {name} has no points: 'blocks' is missing or empty")
+    axes: dict[str, list[Any]] = {}
+    for point in points:
+        for axis, value in point.coordinates.items():
+            values = axes.setdefault(axis, [])
+            if value not in values:
+                values.append(value)
+    return Grid(
+        name=name,
+        title=spec.get("title", name),
+        table=spec.get("table"),
+        metrics=list(spec.get("metrics", ["AP", "AP50", "AP75"])),
+        note=spec.get("note", ""),
+        config=spec.get("config"),
+        axes=axes,
+        points=points,
+    )
+
+
+def _block_points(where: str, block: dict[str, Any]) -> list[Point]:
+    listings = [key for key in _LISTINGS if key in block]
+    unknown = set(block) - {*_LISTINGS, "set"}
+    if len(listings) != 1 or unknown or "set" not in block:
+        raise UsageError(
+            f"{where} has keys {sorted(block)}; it takes 'set' and one of {', '.join(_LISTINGS)}"
+        )
+    listing = block[listings[0]]
+    if listings[0] == "points":
+        coordinates = [dict(point) for point in listing]
+    else:
+        lengths = {len(values) for values in listing.values()}
+        if listings[0] == "zip" and len(lengths) != 1:
+            raise UsageError(f"{where}: zipped axes have different lengths {sorted(lengths)}")
+        rows = (
+            itertools.product(*listing.values())
+            if listings[0] == "product"
+            else zip(*listing.values(), strict=True)
+        )
+        coordinates = [dict(zip(listing, row, strict=True)) for row in rows]
+    return [
+        Point(point, {path: _fill(where, value, point) for path, value in block["set"].items()})
+        for point in coordinates
+    ]
+
+
+def _fill(where: str, value: Any, point: dict[str, Any]) -> Any:
+    """Put the point's coordinates into ``"$axis"`` and ``{"$by": "axis", ...}``."""
+    if isinstance(value, str) and value.startswith("$"):
+        return _coordinate(where, value[1:], point)
+    if isinstance(value, dict) and "$by" in value:
+        key = _coordinate(where, value["$by"], point)
+        if key not in value:
+            valid = [str(case) for case in value if case != "$by"]
+            raise UsageError(f"{where}: " + one_of(f"case of {value['$by']}", key, valid))
+        return _fill(where, value[key], point)
+    if isinstance(value, dict):
+        return {name: _fill(where, item, point) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_fill(where, item, point) for item in value]
+    return value
+
+
+def _coordinate(where: str, axis: str, point: dict[str, Any]) -> Any:
+    if axis not in point:
+        raise UsageError(f"{where}: " + one_of("axis", axis, sorted(point)))
+    return point[axis]

@@ -1,0 +1,225 @@
+"""From a grid, a config and seeds to trials, each with an id that hashes what changes its result.
+
+Planning reads files and nothing else: no data, no torch.
+"""
+
+import ast
+import copy
+import hashlib
+import json
+import pprint
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from ablations.sweep.errors import UsageError, one_of
+from ablations.sweep.grid import Grid, Point
+from ablations.sweep.schedule import SMOKE_IMAGES, SMOKE_ITERATIONS, rescale, scale_to_batch
+
+# The parts of a config that can change a result; everything else stays out of the id.
+_RELEVANT = (
+    "dataset_info",
+    "model",
+    "train_dataloader",
+    "val_dataloader",
+    "val_evaluator",
+    "train_cfg",
+    "optim_wrapper",
+    "param_scheduler",
+    "randomness",
+    "load_from",
+    "custom_hooks",
+)
+# Keys that say where things lie or how fast they go, wherever they stand.
+_IRRELEVANT = {
+    "builder",
+    "data_root",
+    "num_workers",
+    "persistent_workers",
+    "pin_memory",
+    "prefetch_factor",
+    "backend_args",
+    "limit_mb",
+    "cache_images",
+    "outfile",
+}
+# Hooks that watch a trial without touching it.
+_WATCHERS = {"LossCurveHook", "ProgressHook", "ProbabilityHook", "ResumableCheckpointHook"}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial as planned: the resolved config is ``config``, its hash the ``id``."""
+
+    id: str
+    point: Point
+    seed: int
+    config: dict[str, Any]
+    identity: dict[str, Any]  # what the id hashes
+
+
+def load_config(path: str) -> dict[str, Any]:
+    """Read an OpenMMLab config with its bases, without importing what it names.
+
+    Raises:
+        UsageError: the file is missing or cannot be read.
+    """
+    if not Path(path).is_file():
+        folder = Path(__file__).parents[2] / "configs"
+        valid = sorted(f"configs/{file.name}" for file in folder.glob("*.py"))
+        raise UsageError(one_of("config", path, valid))
+    try:
+        return Config.fromfile(path, import_custom_modules=False)._cfg_dict.to_dict()
+    except Exception as error:
+        raise UsageError(f"config {path} cannot be read: {error}") from error
+
+
+def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
+    """``path=value`` pairs; values are Python literals, anything else is a string.
+
+    Raises:
+        UsageError: a pair has no ``=``.
+    """
+    options = {}
+    for pair in pairs:
+        path, separator, text = pair.partition("=")
+        if not separator or not path:
+            raise UsageError(f"--cfg-options takes PATH=VALUE, not {pair!r}")
+        try:
+            options[path] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            options[path] = {"true": True, "false": False, "none": None}.get(text.lower(), text)
+    return options
+
+
+def override(config: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """``config`` with ``value`` at a dotted path; only what lies on the path is copied.
+
+    Raises:
+        UsageError: the path does not exist in the config; the message names the keys that do.
+    """
+    return _override(config, path.split("."), value, path)
+
+
+def _override(node: Any, keys: list[str], value: Any, path: str) -> Any:
+    key, rest = keys[0], keys[1:]
+    if isinstance(node, list | tuple):
+        if not key.isdigit() or int(key) >= len(node):
+            raise UsageError(f"{path}: {key!r} is not an index of a list of {len(node)}")
+        items = list(node)
+        items[int(key)] = _override(items[int(key)], rest, value, path) if rest else value
+        return items
+    if not isinstance(node, dict):
+        raise UsageError(f"{path}: there is nothing below {node!r} for {key!r}")
+    if key not in node:
+        raise UsageError(f"{path}: " + one_of("key", key, sorted(map(str, node))))
+    return {**node, key: _override(node[key], rest, value, path) if rest else value}
+
+
+def prepare_config(
+    config: dict[str, Any], options: dict[str, Any], gpus_per_trial: int, smoke: bool
+) -> dict[str, Any]:
+    """The base of all trials: options applied, schedule matched to the batch, cut down for smoke.
+
+    Raises:
+        UsageError: an option's path does not exist, or the schedule cannot follow the batch.
+    """
+    for path, value in options.items():
+        config = override(config, path, value)
+    config = scale_to_batch(config, gpus_per_trial)
+    if smoke:
+        config = rescale(config, SMOKE_ITERATIONS)
+        config = _limit_images(config, SMOKE_IMAGES)
+    return config
+
+
+def _limit_images(config: dict[str, Any], images: int) -> dict[str, Any]:
+    config = copy.deepcopy(config)
+    dataset = config["val_dataloader"]["dataset"]
+    while "dataset" in dataset:
+        dataset = dataset["dataset"]
+    dataset["indices"] = images
+    return config
+
+
+def plan(config: dict[str, Any], grid: Grid, seeds: Sequence[int]) -> Iterator[Trial]:
+    """All trials, seed by seed, so that a sweep cut short has whole seeds.
+
+    Raises:
+        UsageError: the grid sets a path that the config does not have.
+    """
+    for seed in seeds:
+        seeded = _seeded(config, seed)
+        for point in grid.points:
+            resolved = seeded
+            for path, value in point.overrides.items():
+                resolved = override(resolved, path, value)
+            identity = _identity(resolved)
+            yield Trial(trial_id(identity), point, seed, resolved, identity)
+
+
+def _seeded(config: dict[str, Any], seed: int) -> dict[str, Any]:
+    config = {**config, "randomness": {**config.get("randomness", {}), "seed": seed}}
+    if config.get("train_dataloader", {}).get("dataset", {}).get("type") == "StreamDataset":
+        config = copy.deepcopy(config)
+        config["train_dataloader"]["dataset"]["seed"] = seed
+    return config
+
+
+def trial_id(identity: dict[str, Any]) -> str:
+    """Twelve hexadecimal digits of the SHA-256 of what changes a trial's result."""
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _identity(config: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: config[key] for key in _RELEVANT if config.get(key) is not None}
+    if "custom_hooks" in kept:
+        hooks = [hook for hook in kept["custom_hooks"] if hook.get("type") not in _WATCHERS]
+        kept["custom_hooks"] = hooks
+    evaluator = kept.get("val_evaluator")
+    if isinstance(evaluator, dict):  # the data set's own annotations, named below
+        kept["val_evaluator"] = {k: v for k, v in evaluator.items() if k != "ann_file"}
+    if "dataset_info" not in kept:
+        root = _data_root(config)
+        kept["dataset_info"] = {"name": Path(root).name if root else "unnamed"}
+    return _without(kept)
+
+
+def _data_root(config: dict[str, Any]) -> str | None:
+    dataset = config.get("train_dataloader", {}).get("dataset", {})
+    while "dataset" in dataset:
+        dataset = dataset["dataset"]
+    return dataset.get("data_root")
+
+
+def _without(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {str(k): _without(v) for k, v in node.items() if k not in _IRRELEVANT}
+    if isinstance(node, list | tuple):
+        return [_without(item) for item in node]
+    if isinstance(node, int) and not isinstance(node, bool):
+        return float(node) if abs(node) < 2**53 else node  # gamma=2 and gamma=2.0 are one trial
+    return node
+
+
+def differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """``path: old -> new`` wherever two configs differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        lines = []
+        for key in [*old, *(key for key in new if key not in old)]:
+            inner = f"{path}.{key}" if path else str(key)
+            lines += differences(old.get(key), new.get(key), inner)
+        return lines
+    return [] if old == new else [f"{path}: {old!r} -> {new!r}"]
+
+
+def config_text(config: dict[str, Any]) -> str:
+    """A config as a Python file that mmengine reads back to the same values."""
+    lines = []
+    for key, value in config.items():
+        lines.append(f"{key} = {pprint.pformat(value, width=100, sort_dicts=False)}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,21 @@
+"""Everything that runs inside a trial: what the configs name beyond mmdet, and the trial itself.
+
+Importing this package registers the losses, the head, the data stream and the hooks, so a config
+needs one line: ``custom_imports = dict(imports=['ablations.training'])``.
+"""
+
+from ablations.training.torchvision_compat import declare_missing_operators
+
+declare_missing_operators()
+
+from ablations.losses import modules  # noqa: E402, F401
+from ablations.training import (  # noqa: E402
+    checkpoint,  # noqa: F401
+    curve,  # noqa: F401
+    images,  # noqa: F401
+    metric,  # noqa: F401
+    probabilities,  # noqa: F401
+    progress,  # noqa: F401
+    stream,  # noqa: F401
+    targets,  # noqa: F401
+)

@@ -1,0 +1,113 @@
+"""Checkpoints that can be resumed exactly, are whole or absent, and carry data, never code."""
+
+import random
+import signal
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+from ablations.sweep.record import CHECKPOINT
+
+
+class Interrupted(BaseException):
+    """The trial was told to stop; what it had done is in its checkpoint."""
+
+
+@HOOKS.register_module()
+class ResumableCheckpointHook(Hook):
+    """Keep one checkpoint, ``checkpoint.pth``, from which the trial goes on bit for bit.
+
+    Beside mmengine's weights, optimizer and schedules it holds the states of the random
+    generators. mmengine's message hub (smoothed log values) is left out: it cannot be loaded with
+    ``weights_only=True``, and results do not depend on it. On SIGTERM, SIGINT or SIGUSR2 the
+    trial writes a checkpoint at the end of the iteration and raises ``Interrupted``; while it
+    evaluates it stops at once, since what it had trained was saved before.
+
+    Args:
+        interval: iterations between checkpoints.
+        signals: catch the signals; to be switched off outside a trial's own process.
+    """
+
+    priority = "VERY_LOW"  # after the hooks whose state goes into the checkpoint
+
+    def __init__(self, interval: int = 250, signals: bool = True) -> None:
+        self.interval = interval
+        self.signals = signals
+        self._told_to_stop: int | None = None
+
+    def before_train(self, runner: Runner) -> None:
+        """Start listening for the signals."""
+        if self.signals:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
+                signal.signal(number, self._note_signal)
+
+    def _note_signal(self, number: int, _frame: types.FrameType | None) -> None:
+        self._told_to_stop = number
+
+    def after_train_iter(self, runner: Runner, *_args: Any, **_kwargs: Any) -> None:
+        """Write a checkpoint when one is due, and stop when told to."""
+        done = runner.iter + 1
+        if self._told_to_stop is not None or done % self.interval == 0:
+            self._save(runner, done)
+        self._stop_if_told()
+
+    def before_val(self, runner: Runner) -> None:
+        """What was trained is safe before it is evaluated."""
+        if runner.iter and runner.iter % self.interval:
+            self._save(runner, runner.iter)
+
+    def after_val_iter(self, runner: Runner, *_args: Any, **_kwargs: Any) -> None:
+        """Stop when told to; the evaluation will be repeated."""
+        self._stop_if_told()
+
+    def _stop_if_told(self) -> None:
+        if self._told_to_stop is not None:
+            raise Interrupted(signal.Signals(self._told_to_stop).name)
+
+    def _save(self, runner: Runner, iterations: int) -> None:
+        if not is_main_process():
+            return
+        draft = f".{CHECKPOINT}.draft"
+        runner.save_checkpoint(
+            runner.work_dir, draft, by_epoch=False, meta=dict(iter=iterations, epoch=0)
+        )
+        (Path(runner.work_dir) / draft).replace(Path(runner.work_dir) / CHECKPOINT)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Add the generators' states; leave the message hub out."""
+        checkpoint["message_hub"] = {}
+        checkpoint["random_states"] = random_states()
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Put the generators back."""
+        checkpoint["message_hub"] = runner.message_hub.state_dict()
+        if "random_states" in checkpoint:
+            restore_random_states(checkpoint["random_states"])
+
+
+def random_states() -> dict[str, Any]:
+    """The states of Python's, NumPy's, torch's and CUDA's generators, as plain data."""
+    kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    return {
+        "python": random.getstate(),
+        "numpy": [kind, torch.from_numpy(np.asarray(keys)), position, has_gauss, gauss],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def restore_random_states(states: dict[str, Any]) -> None:
+    """Undo ``random_states``."""
+    random.setstate(states["python"])
+    kind, keys, position, has_gauss, gauss = states["numpy"]
+    np.random.set_state((kind, keys.numpy(), position, has_gauss, gauss))
+    torch.set_rng_state(states["torch"].cpu())
+    if states["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])

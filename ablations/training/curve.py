@@ -1,0 +1,172 @@
+"""The loss of every iteration, and its share from positives and negatives."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+from torch import Tensor, nn
+
+from ablations.sweep.record import CURVE, CURVE_COLUMNS, METRICS
+
+
+class Diverged(RuntimeError):  # noqa: N818 - an outcome, not a mistake
+    """The loss is no longer finite."""
+
+
+class LossShare:
+    """Watches a classification loss and sums up what the positive windows contribute.
+
+    A window is an anchor-class pair: positive if it is an anchor's assigned class. The loss is
+    called once more on the few rows with a positive, unreduced, so this works for every loss that
+    is a sum over windows. For a loss that cannot return its elements the share is NaN.
+    """
+
+    def __init__(self, loss: nn.Module) -> None:
+        self._loss = loss
+        self.start()
+        loss.register_forward_hook(self._watch, with_kwargs=True)
+
+    def start(self) -> None:
+        """Begin a new iteration."""
+        self.positive: Tensor | float = 0.0
+        self.count: Tensor | float = 0.0
+        self._splittable = True
+
+    @torch.no_grad()
+    def _watch(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], _out: Any
+    ) -> None:
+        if not module.training or not self._splittable:
+            return
+        names = ("pred", "target", "weight", "avg_factor")
+        values = dict(zip(names, args, strict=False)) | kwargs
+        pred, target, weight = values["pred"], values["target"], values.get("weight")
+        if target.dim() != 1 or pred.dim() != 2:
+            self._splittable = False
+            return
+        rows = torch.nonzero((target >= 0) & (target < pred.shape[1])).squeeze(1)
+        self.count = self.count + len(rows)
+        if not len(rows):
+            return
+        try:
+            elements = module.forward(
+                pred[rows],
+                target[rows],
+                None if weight is None else weight[rows],
+                reduction_override="none",
+            )
+            chosen = elements.gather(1, target[rows, None])
+        except (TypeError, ValueError, RuntimeError, IndexError):
+            self._splittable = False
+            return
+        factor = values.get("avg_factor") or target.numel()
+        self.positive = self.positive + chosen.sum() / factor
+
+    def read(self) -> tuple[Tensor | float, Tensor | float]:
+        """The positives' part of the loss (NaN where there is none to tell) and their number."""
+        return (self.positive if self._splittable else float("nan")), self.count
+
+
+@HOOKS.register_module()
+class LossCurveHook(Hook):
+    """Keep ``CURVE_COLUMNS`` of every iteration and the AP of every validation.
+
+    A trial whose loss is no longer finite is stopped.
+
+    Args:
+        flush: iterations between looks at the values (each one waits for the device).
+    """
+
+    priority = "LOW"
+
+    def __init__(self, flush: int = 10) -> None:
+        self.flush = flush
+        self.rows: list[list[float]] = []
+        self.history: list[dict[str, float]] = []
+        self._waiting: list[tuple[float, ...]] = []
+        self._share: LossShare | None = None
+
+    def before_train(self, runner: Runner) -> None:
+        """Attach to the model's ``bbox_head.loss_cls``, if it has one."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        loss = getattr(getattr(model, "bbox_head", None), "loss_cls", None)
+        self._share = LossShare(loss) if isinstance(loss, nn.Module) else None
+
+    def before_train_iter(self, *_args: Any, **_kwargs: Any) -> None:
+        """Begin to sum up the iteration."""
+        if self._share is not None:
+            self._share.start()
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: dict[str, Tensor] | None = None,
+    ) -> None:
+        """Note the iteration's values.
+
+        Raises:
+            Diverged: the loss was NaN or infinite.
+        """
+        outputs = outputs or {}
+        positive, count = (float("nan"), float("nan")) if not self._share else self._share.read()
+        nan = float("nan")
+        lr = runner.optim_wrapper.get_lr()["lr"][0]
+        loss_cls = outputs.get("loss_cls", nan)
+        row = (runner.iter + 1, lr, outputs.get("loss", nan), loss_cls)
+        row += (outputs.get("loss_bbox", nan), positive, nan, count)
+        self._waiting.append(row)
+        if len(self._waiting) >= self.flush or self.is_last_train_iter(runner):
+            self.take_waiting()
+
+    def take_waiting(self) -> None:
+        """Move the noted values to ``rows``.
+
+        Raises:
+            Diverged: a loss was NaN or infinite; the row says at which iteration.
+        """
+        for row in self._waiting:
+            values = [float(value) for value in row]
+            values[6] = values[3] - values[5]  # negative = classification - positive
+            self.rows.append(values)
+            if not np.isfinite(values[2]):
+                self._waiting.clear()
+                raise Diverged(f"the loss was {values[2]} at iteration {int(values[0])}")
+        self._waiting.clear()
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """The curve travels in the checkpoint, so both speak of the same iteration."""
+        self.take_waiting()
+        checkpoint["loss_curve"] = torch.tensor(self.rows, dtype=torch.float64)
+        checkpoint["metric_history"] = self.history
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Go on from the checkpoint's curve."""
+        if "loss_curve" in checkpoint:
+            self.rows = checkpoint["loss_curve"].tolist()
+            self.history = checkpoint["metric_history"]
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Note the metrics of this iteration, without those of single classes."""
+        kept = {key.removeprefix("coco/"): float(value) for key, value in (metrics or {}).items()}
+        found = {key: value for key, value in kept.items() if key in METRICS}
+        self.history.append({"iteration": runner.iter, **found})
+
+    def after_train(self, runner: Runner) -> None:
+        """Write ``curve.npz``."""
+        if is_main_process():
+            self.write(Path(runner.work_dir))
+
+    def write(self, folder: Path) -> None:
+        """Write ``curve.npz`` into ``folder``."""
+        table = np.asarray(self.rows, np.float64).reshape(-1, len(CURVE_COLUMNS))
+        draft = folder / f".{CURVE}.draft.npz"
+        np.savez_compressed(draft, **dict(zip(CURVE_COLUMNS, table.T, strict=True)))
+        draft.replace(folder / CURVE)

@@ -1,0 +1,60 @@
+"""Tell whoever watches how far the trial is."""
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+from ablations.sweep.files import read_json, write_json
+from ablations.sweep.record import STATUS
+
+
+@HOOKS.register_module()
+class ProgressHook(Hook):
+    """Rewrite ``status.json`` every few seconds: state, iteration, loss, seconds an iteration.
+
+    Args:
+        every_s: seconds between writes.
+    """
+
+    def __init__(self, every_s: float = 2.0) -> None:
+        self.every_s = every_s
+        self._last = 0.0
+
+    def before_train(self, runner: Runner) -> None:
+        """Note where this attempt begins."""
+        self._began, self._first = time.monotonic(), runner.iter
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Write, if it is time to."""
+        now = time.monotonic()
+        if now - self._last < self.every_s or not is_main_process():
+            return
+        self._last = now
+        done = runner.iter + 1
+        loss = float((outputs or {}).get("loss", math.nan))
+        path = Path(runner.work_dir) / STATUS
+        write_json(
+            path,
+            (read_json(path) or {})
+            | {
+                "state": "training",
+                "iteration": done,
+                "iterations": runner.max_iters,
+                "loss": loss if math.isfinite(loss) else None,
+                "iteration_s": (now - self._began) / max(done - self._first, 1),
+            },
+        )
+
+    def before_val(self, runner: Runner) -> None:
+        """Training pauses to evaluate."""
+        path = Path(runner.work_dir) / STATUS
+        if is_main_process():
+            write_json(path, (read_json(path) or {}) | {"state": "evaluating"})

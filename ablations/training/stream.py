@@ -1,0 +1,134 @@
+"""The order in which a trial sees its images, and the draws of its augmentation.
+
+Both follow from the seed and the position in the stream alone: not from the number of loader
+workers or processes, not from what was drawn before. So all points of one seed see the same
+images in the same order with the same flips, and a resumed trial goes on where it stopped.
+"""
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dataset import BaseDataset
+from mmengine.dist import get_dist_info
+from mmengine.registry import DATA_SAMPLERS, DATASETS, LOOPS
+from mmengine.runner import IterBasedTrainLoop
+from torch.utils.data import Dataset, Sampler
+
+
+class StreamIndex(int):
+    """An image's index in the data set that also knows its position in the stream."""
+
+    position: int
+
+    def __new__(cls, index: int, position: int) -> "StreamIndex":
+        self = super().__new__(cls, index)
+        self.position = position
+        return self
+
+    def __getnewargs__(self) -> tuple[int, int]:  # for loader workers
+        return int(self), self.position
+
+
+@DATA_SAMPLERS.register_module()
+class StreamSampler(Sampler):
+    """Every image once an epoch in an order of its own, without end, from any position on.
+
+    Of each batch of the whole run, process r of R takes the positions r, r + R, ... so the union
+    over processes is the batch that one process would see.
+
+    Args:
+        dataset: anything with a length.
+        seed: of the order; mmengine passes the trial's.
+        start: first position of the stream, in images over all processes.
+    """
+
+    def __init__(self, dataset: Dataset, seed: int | None = None, start: int = 0) -> None:
+        self.rank, self.world_size = get_dist_info()
+        self.size = len(dataset)  # type: ignore[arg-type]
+        self.seed = 0 if seed is None else seed
+        self.start = start
+
+    def __iter__(self) -> Iterator[StreamIndex]:
+        epoch, order = -1, np.empty(0, np.int64)
+        position = self.start + self.rank
+        while True:
+            if position // self.size != epoch:
+                epoch = position // self.size
+                order = np.random.default_rng([self.seed, epoch]).permutation(self.size)
+            yield StreamIndex(int(order[position % self.size]), position)
+            position += self.world_size
+
+    def __len__(self) -> int:
+        return self.size
+
+
+@DATASETS.register_module()
+class StreamDataset:
+    """Wraps a data set so that each image's augmentation is drawn from its stream position.
+
+    Args:
+        dataset: config of the data set, or the data set.
+        seed: of the draws; the trial's (``trial.py`` sets it).
+    """
+
+    def __init__(self, dataset: dict[str, Any] | BaseDataset, seed: int = 0) -> None:
+        self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
+        self.seed = seed
+
+    @property
+    def metainfo(self) -> dict[str, Any]:
+        return self.dataset.metainfo
+
+    def full_init(self) -> None:
+        self.dataset.full_init()
+
+    def get_data_info(self, index: int) -> dict[str, Any]:
+        return self.dataset.get_data_info(index)
+
+    def get_cat_ids(self, index: int) -> list[int]:
+        return self.dataset.get_cat_ids(index)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        position = getattr(index, "position", index)
+        draw = np.random.SeedSequence([self.seed, position]).generate_state(1)[0]
+        np.random.seed(draw)
+        random.seed(int(draw))
+        torch.manual_seed(int(draw))
+        return self.dataset[int(index)]
+
+
+@LOOPS.register_module()
+class StreamTrainLoop(IterBasedTrainLoop):
+    """mmengine's iteration loop, resumed without reading every past batch again.
+
+    A validation belongs to the iteration that has just ended: a trial that was stopped during one
+    repeats it when it goes on.
+    """
+
+    def run(self) -> torch.nn.Module:
+        """Train from the current iteration to the last; validate at each ``val_interval``."""
+        self.runner.call_hook("before_train")
+        self.runner.call_hook("before_train_epoch")
+        sampler = self.dataloader.sampler
+        if isinstance(sampler, StreamSampler):
+            sampler.start = self._iter * self.dataloader.batch_size * sampler.world_size
+        batches = iter(self.dataloader)
+        while True:
+            self._decide_current_val_interval()
+            last = self._iter >= self._max_iters
+            due = self._iter >= self.val_begin and self._iter % self.val_interval == 0
+            if self.runner.val_loop is not None and (last or (due and self._iter > 0)):
+                self.runner.val_loop.run()
+            if last or self.stop_training:
+                break
+            self.runner.model.train()
+            self.run_iter(next(batches))
+        self.runner.call_hook("after_train_epoch")
+        self.runner.call_hook("after_train")
+        return self.runner.model

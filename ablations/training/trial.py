@@ -1,0 +1,268 @@
+"""One trial, from its folder to its record: the function that every launcher runs."""
+
+import contextlib
+import math
+import os
+import resource
+import subprocess
+import sys
+import time
+import traceback
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dist import get_world_size, is_main_process
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from ablations.sweep import record as waist
+from ablations.sweep.files import read_json, sha256, write_json
+from ablations.sweep.lease import Lease
+from ablations.sweep.plan import config_text
+from ablations.sweep.record import Record, read_record, write_record
+from ablations.training.checkpoint import Interrupted
+from ablations.training.curve import Diverged, LossCurveHook
+from ablations.training.protocol import fingerprint
+
+_PACKAGES = ("torch", "torchvision", "mmengine", "mmcv", "mmdet", "numpy", "pycocotools")
+_PACKAGES += ("opencv-python", "loss-ablations")
+EXIT_STATUS = {"finished": 0, "diverged": 0, "failed": 1, "interrupted": 130}
+_FINAL = 50  # iterations of the curve's end that ``Record.final`` averages
+
+
+class PlainConfig(Config):
+    """A config that prints itself fast; mmengine formats it several times a run."""
+
+    @property
+    def pretty_text(self) -> str:
+        """The config as Python source."""
+        return config_text(self._cfg_dict.to_dict())
+
+
+@dataclass
+class Attempt:
+    """What is known of a trial while it runs."""
+
+    folder: Path
+    trial: dict[str, Any]
+    began: float = field(default_factory=time.monotonic)
+    before: list[dict[str, Any]] = field(default_factory=list)  # earlier attempts
+    runner: Runner | None = None
+
+    @property
+    def curve(self) -> LossCurveHook | None:
+        """The hook that holds the loss curve, once there is a runner."""
+        hooks = self.runner.hooks if self.runner is not None else []
+        return next((hook for hook in hooks if isinstance(hook, LossCurveHook)), None)
+
+
+def run_trial(folder: Path) -> str:
+    """Run or continue the trial in ``folder`` and write its record.
+
+    Returns:
+        ``finished``, ``diverged``, ``failed``, or ``interrupted`` (no record; it can go on).
+
+    Raises:
+        LeaseHeldError: somebody else runs this trial.
+    """
+    with Lease(folder):
+        if (done := read_record(folder)) is not None:
+            return done.status
+        trial = read_json(folder / waist.TRIAL)
+        status = read_json(folder / waist.STATUS) or {}
+        attempt = Attempt(folder, trial, before=status.get("attempts", []))
+        _note(attempt, state="starting", reason=None)
+        try:
+            attempt.runner = _build_runner(folder, trial)
+            attempt.runner.train()
+        except Diverged as outcome:
+            return _conclude(attempt, "diverged", str(outcome))
+        except (Interrupted, KeyboardInterrupt) as outcome:
+            _note(attempt, state="interrupted", reason=f"stopped by {outcome or 'SIGINT'}")
+            return "interrupted"
+        except Exception as error:
+            traceback.print_exc()
+            return _conclude(attempt, "failed", _one_line(error))
+        return _conclude(attempt, "finished", None)
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}"[:300]
+
+
+def _note(attempt: Attempt, state: str, reason: str | None) -> None:
+    """Rewrite ``status.json`` with this attempt as it stands now."""
+    if not is_main_process():
+        return
+    path = attempt.folder / waist.STATUS
+    now = {"seconds": round(time.monotonic() - attempt.began, 1), "outcome": reason or state}
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    if state == "starting":
+        attempt.trial["started"] = started
+    now = {"started": attempt.trial["started"], **now}
+    status = read_json(path) or {}
+    write_json(
+        path, status | {"state": state, "reason": reason, "attempts": [*attempt.before, now]}
+    )
+
+
+def _build_runner(folder: Path, trial: dict[str, Any]) -> Runner:
+    """mmengine's Runner for the trial's config, set to go on from a checkpoint if there is one."""
+    cfg = PlainConfig(Config.fromfile(folder / waist.CONFIG)._cfg_dict)
+    cfg.work_dir = str(folder)
+    evaluator = cfg.get("val_evaluator")
+    if isinstance(evaluator, dict) and evaluator.get("type") == "BoxAP":
+        evaluator.outfile = str(folder / waist.PREDICTIONS)
+    if (folder / waist.CHECKPOINT).is_file():
+        cfg.load_from = str(folder / waist.CHECKPOINT)
+        cfg.resume = True
+    _check_data(trial)
+    return Runner.from_cfg(cfg)
+
+
+def _check_data(trial: dict[str, Any]) -> None:
+    """Refuse data that is not what the sweep was planned on.
+
+    Raises:
+        ValueError: an annotation file has changed; the message names it.
+    """
+    for split in ("train", "val"):
+        expected = trial["data"].get(split)
+        if expected and sha256(Path(expected["file"])) != expected["annotations"]:
+            raise ValueError(f"{expected['file']} has changed since the trial was planned")
+
+
+def _conclude(attempt: Attempt, status: waist.Status, reason: str | None) -> str:
+    """Write what the trial leaves, the record last."""
+    _note(attempt, state=status, reason=reason)
+    if not is_main_process():
+        return status
+    folder, runner, curve = attempt.folder, attempt.runner, attempt.curve
+    metrics: dict[str, Any] = {}
+    if curve is not None and status != "finished":
+        with contextlib.suppress(Diverged):
+            curve.take_waiting()
+        curve.write(folder)
+    if runner is not None and status == "finished":
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        _save_weights(model, folder / waist.WEIGHTS)
+        metrics = _last_metrics(runner)
+    names = [waist.CONFIG, waist.TRIAL, waist.CURVE, waist.WEIGHTS]
+    names += [waist.PREDICTIONS, waist.PROBABILITIES] if status == "finished" else []
+    trial = attempt.trial
+    attempts = read_json(folder / waist.STATUS)["attempts"]
+    on_cuda = torch.cuda.is_available()
+    write_record(
+        folder,
+        Record(
+            trial_id=trial["id"],
+            sweep=trial["sweep"],
+            point=trial["point"],
+            label=trial["label"],
+            seed=trial["seed"],
+            status=status,
+            reason=reason,
+            metrics={name: _number(metrics.get(name)) for name in waist.METRICS} if metrics else {},
+            per_class={
+                name.removeprefix("AP/"): _number(value)
+                for name, value in metrics.items()
+                if name.startswith("AP/")
+            },
+            history=[
+                {key: value for key, value in row.items() if _number(value) is not None}
+                for row in (curve.history if curve is not None else [])
+            ],
+            final=_final(curve),
+            timings=_timings(attempts, curve, runner),
+            device=torch.cuda.get_device_name() if on_cuda else "cpu",
+            peak_memory_bytes=torch.cuda.max_memory_allocated()
+            if on_cuda
+            else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            attempts=attempts,
+            loss=trial["loss"],
+            protocol=fingerprint(runner.cfg, get_world_size()) if runner is not None else {},
+            data={key: value for key, value in trial["data"].items() if key != "root"},
+            versions={"python": sys.version.split()[0]}
+            | {name: version(name) for name in _PACKAGES},
+            git=git_state(),
+            files={name: sha256(folder / name) for name in names if (folder / name).is_file()},
+        ),
+    )
+    (folder / waist.CHECKPOINT).unlink(missing_ok=True)
+    return status
+
+
+def _save_weights(model: torch.nn.Module, path: Path) -> None:
+    draft = path.with_name(f".{path.name}.draft")
+    torch.save({"state_dict": model.state_dict()}, draft)
+    draft.replace(path)
+
+
+def _last_metrics(runner: Runner) -> dict[str, float]:
+    """The figures of the last validation, from mmengine's message hub."""
+    values = {}
+    for name, buffer in runner.message_hub.log_scalars.items():
+        if name.startswith("val/coco/"):
+            values[name.removeprefix("val/coco/")] = float(buffer.current())
+    return values
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def _final(curve: LossCurveHook | None) -> dict[str, float]:
+    if curve is None or not curve.rows:
+        return {}
+    with np.errstate(invalid="ignore"):
+        means = np.mean(curve.rows[-_FINAL:], axis=0)
+    columns = dict(zip(waist.CURVE_COLUMNS, means, strict=True))
+    return {key: float(v) for key, v in columns.items() if math.isfinite(v) and key[:4] == "loss"}
+
+
+def _timings(
+    attempts: list[dict[str, Any]], curve: LossCurveHook | None, runner: Runner | None
+) -> dict[str, float]:
+    wall = sum(attempt["seconds"] for attempt in attempts)
+    timings = {"wall_s": wall, "device_s": wall * get_world_size()}
+    timings["iterations"] = len(curve.rows) if curve is not None else 0
+    if runner is not None and "train/time" in runner.message_hub.log_scalars:
+        seconds = runner.message_hub.get_scalar("train/time").data[0]
+        timings["iteration_s"] = float(np.median(seconds))
+    return timings
+
+
+def git_state() -> dict[str, Any]:
+    """The commit of the checkout this code lies in, and whether it was changed; {} without git."""
+    root = Path(__file__).parents[2]
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+
+
+def main(folder: str) -> None:
+    """What a launcher's process runs: one trial, with its output in the trial's log.
+
+    Exits with 0 for a finished or diverged trial, 1 for a failed one, 130 for an interrupted one.
+    """
+    path = Path(folder)
+    with (path / waist.LOG).open("a") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    if not torch.cuda.is_available():
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    sys.exit(EXIT_STATUS[run_trial(path)])

@@ -1,0 +1,76 @@
+"""RetinaNet on a narrow ResNet-18, for ten classes at 96 px on a CPU core.
+
+mmdet's detector with a quarter of ResNet-18's width, three pyramid levels (strides 8, 16, 32),
+nine anchors a location and one convolution in each subnet.
+"""
+
+model = dict(
+    type="RetinaNet",
+    data_preprocessor=dict(
+        type="DetDataPreprocessor",
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True,
+        pad_size_divisor=32,
+    ),
+    backbone=dict(
+        type="ResNet",
+        depth=18,
+        base_channels=16,
+        num_stages=4,
+        strides=(1, 2, 2, 2),
+        out_indices=(1, 2, 3),
+        norm_cfg=dict(type="BN", requires_grad=True),
+        norm_eval=False,
+        style="pytorch",
+    ),
+    neck=dict(type="FPN", in_channels=[32, 64, 128], out_channels=48, num_outs=3),
+    bbox_head=dict(
+        type="CachedRetinaHead",
+        num_classes=10,
+        in_channels=48,
+        feat_channels=48,
+        stacked_convs=1,
+        anchor_generator=dict(
+            type="AnchorGenerator",
+            octave_base_scale=2,
+            scales_per_octave=3,
+            ratios=[0.5, 1.0, 2.0],
+            strides=[8, 16, 32],
+        ),
+        bbox_coder=dict(
+            type="DeltaXYWHBBoxCoder",
+            target_means=[0.0, 0.0, 0.0, 0.0],
+            target_stds=[1.0, 1.0, 1.0, 1.0],
+        ),
+        # The prior: the classifier starts at p = 0.01 for every window (section 4.1).
+        init_cfg=dict(
+            type="Normal",
+            layer="Conv2d",
+            std=0.01,
+            override=dict(type="Normal", name="retina_cls", std=0.01, bias_prob=0.01),
+        ),
+        loss_cls=dict(type="ablations.FocalLoss", gamma=2.0, alpha=0.25),
+        loss_bbox=dict(type="SmoothL1Loss", beta=0.11, loss_weight=1.0),
+    ),
+    train_cfg=dict(
+        assigner=dict(
+            type="MaxIoUAssigner",
+            pos_iou_thr=0.5,
+            neg_iou_thr=0.4,
+            min_pos_iou=0,
+            ignore_iof_thr=-1,
+        ),
+        sampler=dict(type="PseudoSampler"),
+        allowed_border=-1,
+        pos_weight=-1,
+        debug=False,
+    ),
+    test_cfg=dict(
+        nms_pre=1000,
+        min_bbox_size=0,
+        score_thr=0.05,
+        nms=dict(type="nms", iou_threshold=0.5),
+        max_per_img=100,
+    ),
+)

@@ -1,0 +1,20 @@
+"""The brief's Table 2 in full: focal loss over gamma and alpha, and plain cross entropy."""
+
+title = "Focal loss over gamma and alpha"
+table = "table_1b"
+metrics = ["AP", "AP50", "AP75"]
+
+blocks = [
+    dict(
+        product=dict(gamma=[0, 0.5, 1, 2, 5], alpha=[0.25, 0.5, 0.75]),
+        set={
+            "model.bbox_head.loss_cls": dict(
+                type="ablations.FocalLoss", gamma="$gamma", alpha="$alpha"
+            )
+        },
+    ),
+    dict(
+        points=[dict(loss="CE")],
+        set={"model.bbox_head.loss_cls": dict(type="ablations.CrossEntropyLoss")},
+    ),
+]
