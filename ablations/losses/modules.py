@@ -1,0 +1,116 @@
+"""The losses as modules for OpenMMLab configs, with mmdet's calling convention.
+
+    loss_cls=dict(type='ablations.FocalLoss', gamma=2.0, alpha=0.25, loss_weight=1.0)
+
+Everything that can be wrong in a config is refused when the module is built. See
+`ablations.losses.functional` for shapes and equations.
+"""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+
+from ablations.losses.curves import Focal, check_number
+from ablations.losses.functional import balanced
+from ablations.losses.fused import REDUCTIONS, PairLoss, pairwise_loss
+from ablations.losses.registry import LOSSES
+
+
+class PairwiseLoss(nn.Module):
+    """A loss that is a sum over anchor-class pairs.
+
+    Args:
+        pair: the loss of one pair.
+        loss_weight: multiplies the loss.
+        reduction: 'none', 'mean' or 'sum'; what a call without ``reduction_override`` does.
+        use_sigmoid: True, the only form there is. AnchorHead reads it to size its output.
+    """
+
+    def __init__(
+        self,
+        pair: PairLoss,
+        loss_weight: float = 1.0,
+        reduction: str = "mean",
+        use_sigmoid: bool = True,
+    ) -> None:
+        super().__init__()
+        if not use_sigmoid:
+            raise ValueError(
+                f"use_sigmoid={use_sigmoid!r} is not valid: every class has its sigmoid"
+            )
+        if reduction not in REDUCTIONS:
+            raise ValueError(f"reduction={reduction!r} is not valid: choose one of {REDUCTIONS}")
+        check_number("loss_weight", loss_weight, low=-math.inf)
+        self.pair = pair
+        self.loss_weight = loss_weight
+        self.reduction = reduction
+        self.use_sigmoid = use_sigmoid
+
+    def forward(
+        self,
+        pred: Tensor,
+        target: Tensor,
+        weight: Tensor | None = None,
+        avg_factor: float | Tensor | None = None,
+        reduction_override: str | None = None,
+    ) -> Tensor:
+        """The loss of ``pred`` [N, C] against labels ``target`` [N]; [N, C] for 'none'.
+
+        Args:
+            weight: [N] or [N, C]; 0 leaves the anchor or pair out.
+            avg_factor: what 'mean' divides by; the number of positive anchors in RetinaHead.
+            reduction_override: replaces the module's reduction in this call.
+        """
+        return pairwise_loss(
+            self.pair,
+            pred,
+            target,
+            weight,
+            reduction=self.reduction if reduction_override is None else reduction_override,
+            avg_factor=avg_factor,
+            loss_weight=self.loss_weight,
+        )
+
+    def extra_repr(self) -> str:
+        return f"{self.pair}, loss_weight={self.loss_weight}, reduction={self.reduction!r}"
+
+
+@LOSSES.register_module()
+class FocalLoss(PairwiseLoss):
+    """Focal loss, `functional.focal_loss`. ``alpha=None`` leaves the balancing factor out."""
+
+    def __init__(
+        self,
+        gamma: float = 2.0,
+        alpha: float | None = 0.25,
+        loss_weight: float = 1.0,
+        reduction: str = "mean",
+        use_sigmoid: bool = True,
+    ) -> None:
+        super().__init__(balanced(Focal(gamma), alpha), loss_weight, reduction, use_sigmoid)
+
+
+@LOSSES.register_module()
+class CrossEntropyLoss(PairwiseLoss):
+    """Plain cross entropy without alpha, `functional.cross_entropy`."""
+
+    def __init__(
+        self, loss_weight: float = 1.0, reduction: str = "mean", use_sigmoid: bool = True
+    ) -> None:
+        super().__init__(PairLoss(Focal(gamma=0.0)), loss_weight, reduction, use_sigmoid)
+
+
+@LOSSES.register_module()
+class BalancedCrossEntropyLoss(PairwiseLoss):
+    """alpha-balanced cross entropy, `functional.balanced_cross_entropy`."""
+
+    def __init__(
+        self,
+        alpha: float,
+        loss_weight: float = 1.0,
+        reduction: str = "mean",
+        use_sigmoid: bool = True,
+    ) -> None:
+        super().__init__(balanced(Focal(gamma=0.0), alpha), loss_weight, reduction, use_sigmoid)
