@@ -12,12 +12,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from ablations.sweep import cli, run  # noqa: E402
-from ablations.sweep.display import Display  # noqa: E402
-from ablations.sweep.errors import UsageError  # noqa: E402
-from ablations.sweep.launcher import Job  # noqa: E402
-from ablations.sweep.lease import Lease, LeaseHeldError  # noqa: E402
-from ablations.sweep.local import LocalLauncher  # noqa: E402
+from ablations.sweep import cli, run
+from ablations.sweep.display import Display
+from ablations.sweep.errors import UsageError
+from ablations.sweep.launcher import Job
+from ablations.sweep.lease import Lease, LeaseHeldError
+from ablations.sweep.local import LocalLauncher
 
 
 def main(arguments: list[str] | None = None) -> int:

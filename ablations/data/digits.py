@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 VERSION = 1
 IMAGE_SIZE = 96  # pixels, square
-SPLITS = {"train": 4000, "val": 1000}  # images
+SPLITS = {"train": 8000, "val": 1000}  # images
 CLASSES = tuple(str(digit) for digit in range(10))
-GLYPH_SIZES = (18.0, 56.0)  # side of the pasted 8 x 8 glyph in pixels, log-uniform
+GLYPH_SIZES = (18.0, 48.0)  # side of the pasted 8 x 8 glyph in pixels, log-uniform
 MAX_DIGITS = 4  # 1 to 4 digits an image
-MIN_CONTRAST = 80  # grey levels in the channel where digit and background differ most
+MIN_CONTRAST = 110  # grey levels in the channel where digit and background differ most
 MAX_OVERLAP = 0.1  # of the smaller box's area
 VAL_DIGITS = 360
 
@@ -161,7 +161,7 @@ def compose(split: str, number: int) -> tuple[Image, list[tuple[int, list[int]]]
         if taken[window].sum() > MAX_OVERLAP * height * width:
             continue
         taken[window] = True
-        colour, opacity = _colour(image[window], rng), rng.uniform(0.8, 1.0)
+        colour, opacity = _colour(image[window], rng), rng.uniform(0.85, 1.0)
         weight = (opacity * mask)[..., None]
         image[window] = np.rint(weight * colour + (1 - weight) * image[window])
         objects.append((int(labels[choice]), [int(x), int(y), width, height]))
@@ -177,7 +177,7 @@ def _colour(background: Image, rng: np.random.Generator) -> NDArray[np.int64]:
             return colour
 
 
-def _background(photo: Image, rng: np.random.Generator) -> Image:
+def _background(photo: Image, rng: np.random.Generator) -> Any:
     """A random crop between one and three image sizes wide, scaled to the image's size."""
     import cv2
 
@@ -188,7 +188,7 @@ def _background(photo: Image, rng: np.random.Generator) -> Image:
     return cv2.resize(crop, (IMAGE_SIZE, IMAGE_SIZE), interpolation=cv2.INTER_AREA)
 
 
-def _glyph_mask(glyph: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+def _glyph_mask(glyph: NDArray[np.float32], rng: np.random.Generator) -> Any:
     """The glyph's opacity at a random size, cut to the pixels that can be seen."""
     import cv2
 
@@ -222,7 +222,7 @@ def _photos(split: str) -> list[Image]:
         "skimage": Path(skimage.__file__).parent / "data",
         "sklearn": Path(sklearn.__file__).parent / "datasets" / "images",
     }
-    photos = []
+    photos: list[Any] = []
     for name in PHOTOS[split]:
         package, file = name.split("/")
         photo = cv2.imread(str(folders[package] / file), cv2.IMREAD_COLOR)
@@ -234,7 +234,7 @@ def _photos(split: str) -> list[Image]:
 
 def _coco(images: list[tuple[str, list[tuple[int, list[int]]]]]) -> dict[str, Any]:
     """COCO's annotation dictionary; category ids run from 1."""
-    annotations = []
+    annotations: list[dict[str, Any]] = []
     for image_id, (_, objects) in enumerate(images):
         for label, box in objects:
             annotations.append(

@@ -1,4 +1,4 @@
-"""What a person sees while a sweep runs: a live table, or plain lines where there is no terminal."""
+"""What a person sees while a sweep runs: a live table, or plain lines without a terminal."""
 
 from collections.abc import Sequence
 from types import TracebackType

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from ablations.sweep.record import CURVE, CURVE_COLUMNS, METRICS
 
+_ARGUMENTS = ("pred", "target", "weight", "avg_factor")
+
 
 class Diverged(RuntimeError):  # noqa: N818 - an outcome, not a mistake
     """The loss is no longer finite."""
@@ -23,8 +25,8 @@ class LossShare:
     """Watches a classification loss and sums up what the positive windows contribute.
 
     A window is an anchor-class pair: positive if it is an anchor's assigned class. The loss is
-    called once more on the few rows with a positive, unreduced, so this works for every loss that
-    is a sum over windows. For a loss that cannot return its elements the share is NaN.
+    computed once more on the few rows with a positive, unreduced, so this works for every loss
+    that is a sum over windows. For a loss that cannot return its elements the share is NaN.
     """
 
     def __init__(self, loss: nn.Module) -> None:
@@ -34,8 +36,7 @@ class LossShare:
 
     def start(self) -> None:
         """Begin a new iteration."""
-        self.positive: Tensor | float = 0.0
-        self.count: Tensor | float = 0.0
+        self._rows: list[tuple[Tensor, Tensor, Tensor]] = []  # one call (pyramid level) each
         self._splittable = True
 
     @torch.no_grad()
@@ -44,33 +45,31 @@ class LossShare:
     ) -> None:
         if not module.training or not self._splittable:
             return
-        names = ("pred", "target", "weight", "avg_factor")
-        values = dict(zip(names, args, strict=False)) | kwargs
+        values = dict(zip(_ARGUMENTS, args, strict=False)) | kwargs
         pred, target, weight = values["pred"], values["target"], values.get("weight")
-        if target.dim() != 1 or pred.dim() != 2:
+        if target.dim() != 1 or pred.dim() != 2 or target.is_floating_point():
             self._splittable = False
             return
-        rows = torch.nonzero((target >= 0) & (target < pred.shape[1])).squeeze(1)
-        self.count = self.count + len(rows)
-        if not len(rows):
-            return
+        self._factor = values.get("avg_factor") or target.numel()
+        rows = torch.nonzero(target < pred.shape[1]).squeeze(1)
+        weight = pred.new_ones(len(rows)) if weight is None else weight[rows]
+        self._rows.append((pred[rows], target[rows], weight))
+
+    @torch.no_grad()
+    def read(self) -> tuple[Tensor | float, int]:
+        """The positives' part of the loss (NaN where there is none to tell) and their number."""
+        if not self._splittable or not self._rows:
+            return float("nan"), 0
+        pred, target, weight = (torch.cat(parts) for parts in zip(*self._rows, strict=True))
+        if not len(target):
+            return 0.0, 0
         try:
-            elements = module.forward(
-                pred[rows],
-                target[rows],
-                None if weight is None else weight[rows],
-                reduction_override="none",
-            )
-            chosen = elements.gather(1, target[rows, None])
+            elements = self._loss.forward(pred, target, weight, reduction_override="none")
+            chosen = elements.gather(1, target[:, None])
         except (TypeError, ValueError, RuntimeError, IndexError):
             self._splittable = False
-            return
-        factor = values.get("avg_factor") or target.numel()
-        self.positive = self.positive + chosen.sum() / factor
-
-    def read(self) -> tuple[Tensor | float, Tensor | float]:
-        """The positives' part of the loss (NaN where there is none to tell) and their number."""
-        return (self.positive if self._splittable else float("nan")), self.count
+            return float("nan"), len(target)
+        return chosen.sum() / self._factor, len(target)
 
 
 @HOOKS.register_module()
@@ -89,7 +88,7 @@ class LossCurveHook(Hook):
         self.flush = flush
         self.rows: list[list[float]] = []
         self.history: list[dict[str, float]] = []
-        self._waiting: list[tuple[float, ...]] = []
+        self._waiting: list[tuple[Tensor | float, ...]] = []
         self._share: LossShare | None = None
 
     def before_train(self, runner: Runner) -> None:
@@ -116,13 +115,15 @@ class LossCurveHook(Hook):
             Diverged: the loss was NaN or infinite.
         """
         outputs = outputs or {}
-        positive, count = (float("nan"), float("nan")) if not self._share else self._share.read()
         nan = float("nan")
+        positive, count = self._share.read() if self._share is not None else (nan, 0)
         lr = runner.optim_wrapper.get_lr()["lr"][0]
         loss_cls = outputs.get("loss_cls", nan)
-        row = (runner.iter + 1, lr, outputs.get("loss", nan), loss_cls)
-        row += (outputs.get("loss_bbox", nan), positive, nan, count)
-        self._waiting.append(row)
+        loss, loss_bbox = outputs.get("loss", nan), outputs.get("loss_bbox", nan)
+        noted = (runner.iter + 1, lr, loss, loss_cls, loss_bbox, positive, nan, count)
+        self._waiting.append(
+            tuple(value.detach() if isinstance(value, Tensor) else value for value in noted)
+        )
         if len(self._waiting) >= self.flush or self.is_last_train_iter(runner):
             self.take_waiting()
 
@@ -168,5 +169,6 @@ class LossCurveHook(Hook):
         """Write ``curve.npz`` into ``folder``."""
         table = np.asarray(self.rows, np.float64).reshape(-1, len(CURVE_COLUMNS))
         draft = folder / f".{CURVE}.draft.npz"
-        np.savez_compressed(draft, **dict(zip(CURVE_COLUMNS, table.T, strict=True)))
+        columns: dict[str, Any] = dict(zip(CURVE_COLUMNS, table.T, strict=True))
+        np.savez_compressed(draft, **columns)
         draft.replace(folder / CURVE)

@@ -43,7 +43,7 @@ class ProbabilityHook(Hook):
     def before_val_epoch(self, runner: Runner) -> None:
         """Listen to the head, if this validation is the last and there is one to listen to."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        head = getattr(model, "bbox_head", None)
+        head: Any = getattr(model, "bbox_head", None)
         last = runner.train_loop is None or runner.iter >= runner.max_iters
         if not last or not hasattr(head, "get_anchors") or not hasattr(head, "get_targets"):
             return
@@ -107,7 +107,9 @@ class ProbabilityHook(Hook):
             return
         self._handle.remove()
         self._handle = None
-        arrays = {name: torch.from_numpy(counts) for name, counts in self._counts.items()}
+        arrays: dict[str, Any] = {
+            name: torch.from_numpy(counts) for name, counts in self._counts.items()
+        }
         arrays |= {f"{name}_total": torch.tensor(total) for name, total in self._totals.items()}
         for array in arrays.values():
             all_reduce(array)

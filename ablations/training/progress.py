@@ -9,6 +9,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+from torch import Tensor
 
 from ablations.sweep.files import read_json, write_json
 from ablations.sweep.record import STATUS
@@ -39,7 +40,8 @@ class ProgressHook(Hook):
             return
         self._last = now
         done = runner.iter + 1
-        loss = float((outputs or {}).get("loss", math.nan))
+        loss = (outputs or {}).get("loss", math.nan)
+        loss = loss.item() if isinstance(loss, Tensor) else float(loss)
         path = Path(runner.work_dir) / STATUS
         write_json(
             path,

@@ -17,6 +17,9 @@ from mmengine.registry import DATA_SAMPLERS, DATASETS, LOOPS
 from mmengine.runner import IterBasedTrainLoop
 from torch.utils.data import Dataset, Sampler
 
+DETERMINISTIC = {"LoadImageFromFile", "LoadAnnotations", "Resize", "PackDetInputs"}
+"""Transforms whose result follows from the image alone."""
+
 
 class StreamIndex(int):
     """An image's index in the data set that also knows its position in the stream."""
@@ -28,7 +31,7 @@ class StreamIndex(int):
         self.position = position
         return self
 
-    def __getnewargs__(self) -> tuple[int, int]:  # for loader workers
+    def __getnewargs__(self) -> tuple[int, int]:  # type: ignore[override] # for loader workers
         return int(self), self.position
 
 
@@ -69,14 +72,23 @@ class StreamSampler(Sampler):
 class StreamDataset:
     """Wraps a data set so that each image's augmentation is drawn from its stream position.
 
+    Where the pipeline draws nothing, an image is loaded and packed once and then kept, up to a
+    limit of memory.
+
     Args:
         dataset: config of the data set, or the data set.
-        seed: of the draws; the trial's (``trial.py`` sets it).
+        seed: of the draws; the trial's (``plan`` sets it).
+        limit_mb: how many megabytes of packed images to keep; 0 keeps none.
     """
 
-    def __init__(self, dataset: dict[str, Any] | BaseDataset, seed: int = 0) -> None:
+    def __init__(
+        self, dataset: dict[str, Any] | BaseDataset, seed: int = 0, limit_mb: int = 512
+    ) -> None:
         self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
         self.seed = seed
+        transforms = {type(step).__name__ for step in self.dataset.pipeline.transforms}
+        self._room = limit_mb * 2**20 if transforms <= DETERMINISTIC else 0
+        self._kept: dict[int, dict[str, Any]] = {}
 
     @property
     def metainfo(self) -> dict[str, Any]:
@@ -95,12 +107,21 @@ class StreamDataset:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        kept = self._kept.get(int(index))
+        if kept is not None:
+            return dict(kept)
         position = getattr(index, "position", index)
         draw = np.random.SeedSequence([self.seed, position]).generate_state(1)[0]
         np.random.seed(draw)
         random.seed(int(draw))
-        torch.manual_seed(int(draw))
-        return self.dataset[int(index)]
+        torch.default_generator.manual_seed(int(draw))
+        packed = self.dataset[int(index)]
+        size = packed["inputs"].nbytes if self._room else 0
+        if 0 < size <= self._room:
+            self._room -= size
+            self._kept[int(index)] = packed
+            return dict(packed)
+        return packed
 
 
 @LOOPS.register_module()

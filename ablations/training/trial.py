@@ -30,8 +30,10 @@ from ablations.training.checkpoint import Interrupted
 from ablations.training.curve import Diverged, LossCurveHook
 from ablations.training.protocol import fingerprint
 
-_PACKAGES = ("torch", "torchvision", "mmengine", "mmcv", "mmdet", "numpy", "pycocotools")
-_PACKAGES += ("opencv-python", "loss-ablations")
+_PACKAGES = (
+    *("torch", "torchvision", "mmengine", "mmcv", "mmdet"),
+    *("numpy", "pycocotools", "opencv-python", "loss-ablations"),
+)
 EXIT_STATUS = {"finished": 0, "diverged": 0, "failed": 1, "interrupted": 130}
 _FINAL = 50  # iterations of the curve's end that ``Record.final`` averages
 
@@ -119,11 +121,14 @@ def _build_runner(folder: Path, trial: dict[str, Any]) -> Runner:
     cfg.work_dir = str(folder)
     evaluator = cfg.get("val_evaluator")
     if isinstance(evaluator, dict) and evaluator.get("type") == "BoxAP":
-        evaluator.outfile = str(folder / waist.PREDICTIONS)
+        evaluator["outfile"] = str(folder / waist.PREDICTIONS)
     if (folder / waist.CHECKPOINT).is_file():
         cfg.load_from = str(folder / waist.CHECKPOINT)
         cfg.resume = True
     _check_data(trial)
+    # Deterministic mode would also fill every new tensor, to make reads of uninitialised memory
+    # repeatable: a twentieth of the time, for a mistake this code does not make.
+    setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010
     return Runner.from_cfg(cfg)
 
 

@@ -10,12 +10,12 @@ dataset_info = dict(name="digits", version=1, builder="ablations.data.digits:bui
 metainfo = dict(classes=("0", "1", "2", "3", "4", "5", "6", "7", "8", "9"))
 
 train_pipeline = [
-    dict(type="LoadImageOnce"),
+    dict(type="LoadImageFromFile"),
     dict(type="LoadAnnotations", with_bbox=True),
     dict(type="PackDetInputs"),
 ]
 test_pipeline = [
-    dict(type="LoadImageOnce"),
+    dict(type="LoadImageFromFile"),
     dict(type="Resize", scale=(96, 96), keep_ratio=True),
     dict(type="LoadAnnotations", with_bbox=True),
     dict(

@@ -7,7 +7,7 @@ nine anchors a location and one convolution in each subnet.
 model = dict(
     type="RetinaNet",
     data_preprocessor=dict(
-        type="DetDataPreprocessor",
+        type="StackedPreprocessor",
         mean=[123.675, 116.28, 103.53],
         std=[58.395, 57.12, 57.375],
         bgr_to_rgb=True,

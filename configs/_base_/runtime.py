@@ -11,6 +11,7 @@ default_hooks = dict(
     sampler_seed=None,  # the stream needs none
 )
 custom_hooks = [
+    dict(type="ChannelsLastHook"),
     dict(type="LossCurveHook"),
     dict(type="ProgressHook"),
     dict(type="ProbabilityHook"),

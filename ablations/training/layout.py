@@ -1,0 +1,62 @@
+"""How tensors lie in memory, and how a batch gets there."""
+
+from typing import Any
+
+import torch
+from mmdet.models.data_preprocessors import DetDataPreprocessor
+from mmdet.registry import MODELS
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+from torch import Tensor
+
+
+@HOOKS.register_module()
+class ChannelsLastHook(Hook):
+    """Keep the weights in channels-last order, in which convolutions on a CPU are faster."""
+
+    def before_train(self, runner: Runner) -> None:
+        """Reorder the weights in place."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model.to(memory_format=torch.channels_last)
+
+
+@MODELS.register_module()
+class StackedPreprocessor(DetDataPreprocessor):
+    """mmdet's preprocessor, in a few operations a batch where all images have one size.
+
+    Other batches, and those that need padding, go through mmdet's own code. The result is the
+    same but for its channels-last order.
+    """
+
+    def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
+        """As mmdet's: ``inputs`` float [N, 3, H, W], normalised, and the data samples."""
+        images: list[Tensor] = data["inputs"]
+        samples: Any = data.get("data_samples")
+        height, width = images[0].shape[-2:]
+        plain = (
+            isinstance(images, list)
+            and samples is not None
+            and all(image.shape == images[0].shape for image in images)
+            and height % self.pad_size_divisor == width % self.pad_size_divisor == 0
+            and not (self.pad_mask or self.pad_seg or self.batch_augments)
+            and self._enable_normalize
+        )
+        if not plain:
+            return super().forward(data, training)
+        batch = torch.stack(images).to(self.device, non_blocking=True)
+        if self._channel_conversion:
+            batch = batch.flip(1)
+        batch = batch.to(torch.float32, memory_format=torch.channels_last)
+        batch.sub_(self.mean).div_(self.std)
+        shape = (height, width)
+        for sample in samples:
+            if sample.metainfo.get("batch_input_shape") != shape:
+                sample.set_metainfo({"batch_input_shape": shape, "pad_shape": shape})
+        samples = self.cast_data(samples)
+        if self.boxtype2tensor:
+            from mmdet.models.utils.misc import samplelist_boxtype2tensor
+
+            samplelist_boxtype2tensor(samples)
+        return {"inputs": batch, "data_samples": samples}
