@@ -1,0 +1,112 @@
+"""Figure 4: how the loss is spread over the samples, from easy to hard.
+
+The samples are kept as counts by logit (``probabilities.npz``). Within a bin the loss is taken as
+that of the bin's centre. FL falls monotonically in x_t, so sorting samples by loss is walking the
+bins in order of x_t, whatever the gamma: a curve costs one pass over the bins, not a sort.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ablations.analysis.losses import focal_loss
+from ablations.sweep.record import LOGIT_BINS, LOGIT_LIMIT
+
+FIGURE_4_GAMMAS = (0.0, 0.5, 1.0, 2.0)
+HARDEST_POSITIVES = 0.20
+HARDEST_NEGATIVES = 0.01
+
+
+@dataclass(frozen=True)
+class LogitSample:
+    """Counts of windows by logit x on the record's grid, int64 [LOGIT_BINS] each, and how many
+    windows there were before sampling."""
+
+    positive: NDArray[np.int64]
+    negative: NDArray[np.int64]
+    positive_total: int
+    negative_total: int
+
+
+@dataclass(frozen=True)
+class LossCurve:
+    """A cumulative distribution: ``share[i]`` of the loss is held by the easiest ``fraction[i]`` of
+    the samples. Both float64 [points], rising from 0 to 1, linear in between."""
+
+    fraction: NDArray[np.float64]
+    share: NDArray[np.float64]
+
+    def hardest(self, fraction: float) -> float:
+        """Share of the loss held by the hardest ``fraction`` of the samples."""
+        return float(1.0 - np.interp(1.0 - fraction, self.fraction, self.share))
+
+
+def bin_centres() -> NDArray[np.float64]:
+    """Centres of the logit grid, float64 [LOGIT_BINS]."""
+    width = 2 * LOGIT_LIMIT / LOGIT_BINS
+    return -LOGIT_LIMIT + width * (np.arange(LOGIT_BINS, dtype=np.float64) + 0.5)
+
+
+def count_logits(logits: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Counts of ``logits`` (any shape) on the record's grid, int64 [LOGIT_BINS]."""
+    counts = np.zeros(LOGIT_BINS, dtype=np.int64)
+    flat = logits.reshape(-1)
+    for start in range(0, len(flat), 1 << 20):
+        scaled = (flat[start : start + (1 << 20)] + LOGIT_LIMIT) * (LOGIT_BINS / (2 * LOGIT_LIMIT))
+        bins = np.clip(scaled, 0, LOGIT_BINS - 1).astype(np.int64)
+        counts += np.bincount(bins, minlength=LOGIT_BINS)
+    return counts
+
+
+def read_logits(path: Path) -> LogitSample:
+    """A trial's ``probabilities.npz``.
+
+    Raises:
+        ValueError: the counts have another shape than the record's grid.
+    """
+    with np.load(path, allow_pickle=False) as stored:
+        sample = LogitSample(
+            stored["positive"],
+            stored["negative"],
+            int(stored["positive_total"]),
+            int(stored["negative_total"]),
+        )
+    for counts in (sample.positive, sample.negative):
+        if counts.shape != (LOGIT_BINS,):
+            raise ValueError(f"{path} holds counts of shape {counts.shape}, not ({LOGIT_BINS},)")
+    return sample
+
+
+def loss_curve(counts: NDArray[np.int64], positive: bool, gamma: float) -> LossCurve:
+    """The CDF of FL over samples given as ``counts`` by logit, int64 [LOGIT_BINS].
+
+    alpha scales all positives (or all negatives) alike, so it drops out.
+
+    Raises:
+        ValueError: there is no sample.
+    """
+    if not counts.any():
+        raise ValueError("no samples to draw a loss CDF from")
+    occupied = np.flatnonzero(counts)
+    order = occupied[::-1] if positive else occupied  # easy first: large x_t first
+    number = counts[order]
+    x_t = bin_centres()[order] * (1.0 if positive else -1.0)
+    loss = focal_loss(x_t, gamma) * number
+    fraction = np.concatenate([[0.0], np.cumsum(number) / number.sum()])
+    share = np.concatenate([[0.0], np.cumsum(loss) / loss.sum()])
+    return LossCurve(fraction, share)
+
+
+def loss_shares(sample: LogitSample, gammas: tuple[float, ...]) -> list[dict[str, float]]:
+    """Per gamma: ``gamma``, and the percent of the loss that the hardest 20 % of the positives
+    (``positives``) and the hardest 1 % of the negatives (``negatives``) hold."""
+    return [
+        {
+            "gamma": gamma,
+            "positives": 100 * loss_curve(sample.positive, True, gamma).hardest(HARDEST_POSITIVES),
+            "negatives": 100 * loss_curve(sample.negative, False, gamma).hardest(HARDEST_NEGATIVES),
+        }
+        for gamma in gammas
+    ]

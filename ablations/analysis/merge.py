@@ -1,0 +1,110 @@
+"""Several sweeps as one: three seeds on Tuesday, two more on Friday.
+
+Sweeps fit together when they trained under one protocol on the same data. What a grid varies may
+differ from cell to cell, but not between two trials of one cell; what is the same over the whole of
+one sweep must be the same over the other.
+"""
+
+from typing import Any
+
+from ablations.analysis.frames import Sweeps
+from ablations.sweep.ledger import TrialState
+
+PREFERENCE = ("finished", "diverged", "failed", "running", "interrupted", "pending")
+DATA_KEYS = ("name", "version", "classes")
+
+
+def merge_sweeps(sweeps: Sweeps) -> Sweeps:
+    """The same sweeps with every trial once (the one that got furthest, where two have it).
+
+    Raises:
+        ValueError: the sweeps differ in protocol or data; the message names what differs.
+    """
+    problems = differences(sweeps)
+    if problems:
+        raise ValueError("these trials are not one protocol: " + "; ".join(problems))
+    best: dict[tuple[str, int], TrialState] = {}
+    for _, states in sweeps:
+        for state in states:
+            key = state.entry.label, state.entry.seed
+            held = best.get(key)
+            if held is None or _rank(state) < _rank(held):
+                best[key] = state
+    kept = {id(state) for state in best.values()}
+    return [
+        (manifest, [state for state in states if id(state) in kept]) for manifest, states in sweeps
+    ]
+
+
+def differences(sweeps: Sweeps) -> list[str]:
+    """What keeps the sweeps from being one study, one line a difference; empty if nothing does."""
+    return _between_trials(sweeps) + _between_sweeps(sweeps)
+
+
+def fingerprint(state: TrialState) -> dict[str, Any]:
+    """What has to agree between trials: the protocol, and the data with its checksums."""
+    record = state.record
+    if record is None:
+        return {}
+    prints = {f"protocol.{name}": value for name, value in record.protocol.items()}
+    prints |= {f"data.{name}": record.data[name] for name in DATA_KEYS if name in record.data}
+    for part in ("train", "val"):
+        if part in record.data:
+            prints[f"data.{part}.annotations"] = record.data[part].get("annotations")
+    return prints
+
+
+def _rank(state: TrialState) -> int:
+    return PREFERENCE.index(state.state)
+
+
+def _between_trials(sweeps: Sweeps) -> list[str]:
+    """Cells whose trials differ among each other."""
+    problems: dict[str, None] = {}
+    first: dict[str, tuple[str, dict[str, Any]]] = {}
+    for manifest, states in sweeps:
+        for state in states:
+            found = fingerprint(state)
+            if not found:
+                continue
+            sweep, held = first.setdefault(state.entry.label, (manifest.sweep, found))
+            for name in _unequal(held, found):
+                problems[_line(name, sweep, held, manifest.sweep, found)] = None
+    return list(problems)
+
+
+def _between_sweeps(sweeps: Sweeps) -> list[str]:
+    """What is constant within each sweep and differs between them."""
+    constants = [(manifest.sweep, _constant(states)) for manifest, states in sweeps]
+    constants = [(sweep, values) for sweep, values in constants if values]
+    problems = []
+    for sweep, values in constants[1:]:
+        held_sweep, held = constants[0]
+        shared = set(held) & set(values)
+        problems += [
+            _line(name, held_sweep, held, sweep, values)
+            for name in _unequal(held, values)
+            if name in shared
+        ]
+    return problems
+
+
+def _constant(states: list[TrialState]) -> dict[str, Any]:
+    prints = [found for state in states if (found := fingerprint(state))]
+    if not prints:
+        return {}
+    return {
+        name: value
+        for name, value in prints[0].items()
+        if all(found.get(name) == value for found in prints)
+    }
+
+
+def _unequal(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    return [name for name in sorted({*one, *other}) if one.get(name) != other.get(name)]
+
+
+def _line(
+    name: str, sweep: str, held: dict[str, Any], other_sweep: str, found: dict[str, Any]
+) -> str:
+    return f"{name} is {held.get(name)} in {sweep} and {found.get(name)} in {other_sweep}"

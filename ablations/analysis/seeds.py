@@ -1,0 +1,149 @@
+"""What a handful of seeds can say: intervals, paired differences, corrections, seeds needed.
+
+A bootstrap over three seeds cannot cover, so everything over seeds is Student's t. Two sources of
+error are kept apart and then combined:
+
+- *training*: another seed would give another model. The variance of a mean over n seeds is s^2/n
+  with n - 1 degrees of freedom;
+- *images*: another validation set would give another AP. Its variance comes from resampling the
+  images (``ablations.analysis.image_bootstrap``), the same images for both sides of a difference.
+
+The combined half-width is the root of the sum of the squared half-widths,
+``sqrt((t s / sqrt(n))^2 + (z sigma_images)^2)``: exact when either source is absent. The
+interaction of seed and image sits in both terms, so it errs on the wide side.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over ``n`` values with its confidence interval ``[low, high]``.
+
+    ``sd`` is the standard deviation of one value. ``sd``, ``low`` and ``high`` are NaN for a
+    single value: one seed says nothing about the spread over seeds.
+    """
+
+    mean: float
+    sd: float
+    n: int
+    low: float
+    high: float
+
+    @property
+    def half_width(self) -> float:
+        return (self.high - self.low) / 2
+
+
+def seed_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Estimate:
+    """Mean of ``values`` [seeds] with Student's t interval; NaN values are left out."""
+    kept = np.asarray(values, dtype=np.float64)
+    kept = kept[np.isfinite(kept)]
+    n = len(kept)
+    if n == 0:
+        return Estimate(np.nan, np.nan, 0, np.nan, np.nan)
+    mean = float(kept.mean())
+    if n == 1:
+        return Estimate(mean, np.nan, 1, np.nan, np.nan)
+    sd = float(kept.std(ddof=1))
+    half = float(stats.t.ppf(0.5 + confidence / 2, n - 1)) * sd / np.sqrt(n)
+    return Estimate(mean, sd, n, mean - half, mean + half)
+
+
+def half_width(
+    seed_sd: ArrayLike,
+    n: ArrayLike,
+    image_sd: ArrayLike = 0.0,
+    df: ArrayLike | None = None,
+    confidence: ArrayLike = CONFIDENCE,
+) -> NDArray[np.float64]:
+    """Half-width of the combined interval of a mean over ``n`` seeds; arguments broadcast.
+
+    Args:
+        seed_sd: standard deviation of one seed's value (of one seed's difference, if paired).
+        n: seeds.
+        image_sd: standard deviation of the mean under resampled images.
+        df: degrees of freedom of ``seed_sd``; n - 1 unless it was estimated from more.
+        confidence: of the interval.
+    """
+    n = np.asarray(n, dtype=np.float64)
+    tail = 0.5 + np.asarray(confidence) / 2
+    training = stats.t.ppf(tail, n - 1 if df is None else df) * seed_sd / np.sqrt(n)
+    return np.hypot(training, stats.norm.ppf(tail) * np.asarray(image_sd))
+
+
+def p_value(
+    difference: ArrayLike,
+    seed_sd: ArrayLike,
+    n: ArrayLike,
+    image_sd: ArrayLike = 0.0,
+    df: ArrayLike | None = None,
+) -> NDArray[np.float64]:
+    """Two-sided p of ``difference``: one minus the confidence at which the combined interval just
+    reaches zero (found by bisection on the log of p). Arguments broadcast; NaN stays NaN."""
+    arrays = np.broadcast_arrays(
+        np.abs(np.asarray(difference, dtype=np.float64)),
+        np.asarray(seed_sd, dtype=np.float64),
+        np.asarray(n, dtype=np.float64),
+        np.asarray(image_sd, dtype=np.float64),
+        np.asarray(np.subtract(n, 1) if df is None else df, dtype=np.float64),
+    )
+    size, sd, seeds, images, freedom = arrays
+    low, high = np.full(size.shape, -60.0), np.zeros(size.shape)
+    for _ in range(60):
+        middle = (low + high) / 2
+        tail = np.exp(middle) / 2
+        reach = np.hypot(
+            stats.t.isf(tail, freedom) * sd / np.sqrt(seeds), stats.norm.isf(tail) * images
+        )
+        wide = reach > size
+        low, high = np.where(wide, middle, low), np.where(wide, high, middle)
+    return np.where(np.isfinite(size + sd + images), np.exp(high), np.nan)
+
+
+def holm(p_values: ArrayLike) -> NDArray[np.float64]:
+    """Holm's adjusted p values [tests]: reject where they are at most alpha, and the chance of any
+    false rejection stays at most alpha. NaN entries are no tests and stay NaN."""
+    p = np.asarray(p_values, dtype=np.float64)
+    adjusted = np.full(p.shape, np.nan)
+    tests = np.flatnonzero(np.isfinite(p))
+    order = tests[np.argsort(p[tests], kind="stable")]
+    steps = len(order) - np.arange(len(order))
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * steps), 1.0)
+    return adjusted
+
+
+def power(difference: float, seed_sd: float, n: int, alpha: float = 0.05) -> float:
+    """Chance that a two-sided (paired) t test over ``n`` seeds finds ``difference``."""
+    if n < 2:
+        return 0.0
+    shift = abs(difference) / seed_sd * np.sqrt(n)
+    critical = stats.t.isf(alpha / 2, n - 1)
+    return float(stats.nct.sf(critical, n - 1, shift) + stats.nct.cdf(-critical, n - 1, shift))
+
+
+def seeds_needed(
+    difference: float,
+    seed_sd: float,
+    alpha: float = 0.05,
+    wanted: float = 0.8,
+    limit: int = 1000,
+) -> int | None:
+    """Fewest seeds at which a paired t test at ``alpha`` finds ``difference`` with the ``wanted``
+    power; ``None`` beyond ``limit`` or where the spread is unknown. ``seed_sd`` is that of one
+    seed's paired difference."""
+    if not np.isfinite(seed_sd) or not np.isfinite(difference) or difference == 0:
+        return None
+    if seed_sd == 0:
+        return 2
+    rough = int(((stats.norm.isf(alpha / 2) + stats.norm.ppf(wanted)) * seed_sd / difference) ** 2)
+    for n in range(max(2, rough), limit + 1):
+        if power(difference, seed_sd, n, alpha) >= wanted:
+            return n
+    return None

@@ -1,0 +1,150 @@
+"""A study: the trials of one or several sweeps, grouped into the cells of a grid."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ablations.analysis import paper
+from ablations.analysis.frames import Sweeps, point_columns, read_sweeps, trial_frame
+from ablations.analysis.merge import merge_sweeps
+from ablations.sweep.ledger import Manifest, TrialState
+from ablations.sweep.record import METRICS
+
+PLAIN_CE = frozenset({"ce", "plain ce", "cross entropy", "crossentropyloss", "cross_entropy"})
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything a report is made of.
+
+    ``trials`` has one row a planned trial (``frames.trial_frame``). ``labels`` are the cells in
+    planned order, ``points`` their coordinates, ``axes`` the coordinates' columns. ``baseline`` is
+    the cell that differences are taken against, or ``None``.
+    """
+
+    manifests: list[Manifest]
+    states: list[TrialState]
+    trials: pd.DataFrame
+    labels: list[str]
+    points: dict[str, dict[str, Any]]
+    axes: list[str]
+    baseline: str | None
+
+    @property
+    def finished(self) -> pd.DataFrame:
+        """The rows of ``trials`` that finished."""
+        return self.trials[self.trials["state"] == "finished"]
+
+    @property
+    def seeds(self) -> list[int]:
+        """All planned seeds, ascending."""
+        return sorted(int(seed) for seed in self.trials["seed"].unique())
+
+    def values(self, metric: str = "AP") -> pd.DataFrame:
+        """``metric`` of the finished trials in percent: one row a cell, one column a seed."""
+        wide = self.finished.pivot(index="label", columns="seed", values=metric)
+        return wide.reindex(index=self.labels, columns=self.seeds)
+
+    @property
+    def records(self) -> list[TrialState]:
+        """The states that have a record, in planned order."""
+        return [state for state in self.states if state.record is not None]
+
+    def state_of(self, label: str, seed: int) -> TrialState | None:
+        """The trial of a cell and seed, if it was planned."""
+        for state in self.states:
+            if state.entry.label == label and state.entry.seed == seed:
+                return state
+        return None
+
+
+def load_study(work_dirs: Iterable[Path], baseline: str | None = None) -> Study:
+    """Read and merge sweeps into one study.
+
+    Args:
+        work_dirs: work directories of the sweeps.
+        baseline: label of the cell to compare with; plain CE by default, where the grid has it.
+
+    Raises:
+        ValueError: a folder is no sweep, the sweeps do not fit together, or there is no such label.
+    """
+    sweeps: Sweeps = merge_sweeps(read_sweeps(work_dirs))
+    trials = trial_frame(sweeps)
+    states = [state for _, trials_of in sweeps for state in trials_of]
+    points = {state.entry.label: state.entry.point for state in states}
+    labels = list(points)
+    if baseline is not None and baseline not in points:
+        raise ValueError(f"no cell is labelled {baseline!r}; the labels are {', '.join(labels)}")
+    if baseline is None:
+        baseline = next((label for label in labels if is_plain_ce(label, points[label])), None)
+    axes = list(point_columns(points.values()).values())
+    return Study([m for m, _ in sweeps], states, trials, labels, points, axes, baseline)
+
+
+def is_plain_ce(label: str, point: dict[str, Any]) -> bool:
+    """Whether a cell is cross entropy without alpha: by its ``loss``, or else by its label."""
+    if "gamma" in point or "alpha" in point:
+        return False
+    return str(point.get("loss", label)).lower() in PLAIN_CE
+
+
+def gamma_alpha_labels(study: Study) -> dict[tuple[float, float], str]:
+    """The cells that are a gamma and an alpha and nothing else: (gamma, alpha) -> label."""
+    found: dict[tuple[float, float], str] = {}
+    for label, point in study.points.items():
+        plain = {name for name in point if name != "loss"} == {"gamma", "alpha"}
+        numbers = plain and all(isinstance(point[name], int | float) for name in ("gamma", "alpha"))
+        if numbers:
+            found[float(point["gamma"]), float(point["alpha"])] = label
+    losses = {study.points[label].get("loss") for label in found.values()}
+    return found if len(losses) <= 1 else {}
+
+
+def paper_figures(study: Study) -> pd.DataFrame:
+    """The paper's AP, AP50, AP75 of the study's cells: one row a cell that the paper has.
+
+    gamma x alpha cells are looked up in Tables 1a and 1b; another grid in the table that its
+    manifest names (``grid["table"]``), where the grid has that table's coordinates.
+    """
+    pairs = gamma_alpha_labels(study)
+    if pairs:
+        cells = paper.gamma_alpha_cells().assign(table="1a/1b")
+        lookup = {(row.gamma, row.alpha): row for row in cells.itertuples(index=False)}
+        rows = {label: lookup[pair] for pair, label in pairs.items() if pair in lookup}
+        figures = [
+            [label, *(getattr(row, m) for m in paper.FIGURES)] for label, row in rows.items()
+        ]
+    else:
+        number = str(study.manifests[0].grid.get("table") or "").lower().removeprefix("table ")
+        table = paper.TABLES.get(number)
+        figures = [] if table is None else _table_figures(study, table)
+    return pd.DataFrame(figures, columns=["label", *paper.FIGURES]).set_index("label")
+
+
+def _table_figures(study: Study, table: paper.PaperTable) -> list[list[Any]]:
+    keys = [name for name in table.columns if name not in (*METRICS, "time_ms")]
+    lookup = {
+        tuple(None if pd.isna(value) else value for value in row[keys]): row
+        for _, row in table.frame().iterrows()
+    }
+    found = []
+    for label, point in study.points.items():
+        row = lookup.get(tuple(point.get(key) for key in keys))
+        if row is not None and set(point) <= set(keys):
+            found.append([label, *(float(row[metric]) for metric in paper.FIGURES)])
+    return found
+
+
+def count_states(study: Study) -> pd.DataFrame:
+    """Number of trials by cell and state: one row a cell, one column a state that occurs."""
+    counts = study.trials.groupby(["label", "state"]).size().unstack(fill_value=0)
+    return counts.reindex(study.labels).astype(int)
+
+
+def share_finished(study: Study) -> float:
+    """Finished trials over planned ones."""
+    return len(study.finished) / len(study.trials) if len(study.trials) else np.nan

@@ -1,0 +1,20 @@
+"""The report's sections, in the order they are read; each builds its text, tables and figures."""
+
+from ablations.reporting.sections.cdfs import loss_cdfs
+from ablations.reporting.sections.grid import all_cells, table_2
+from ablations.reporting.sections.provenance import incomplete, provenance
+from ablations.reporting.sections.section import Section
+from ablations.reporting.sections.shapes import loss_shapes
+from ablations.reporting.sections.summary import summary
+
+ALL = (
+    summary,
+    table_2,
+    all_cells,
+    incomplete,
+    loss_cdfs,
+    loss_shapes,
+    provenance,
+)
+
+__all__ = ["ALL", "Section"]

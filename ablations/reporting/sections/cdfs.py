@@ -1,0 +1,91 @@
+"""Figure 4: how the loss of a converged model is spread over its samples."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from ablations.analysis.loss_cdf import FIGURE_4_GAMMAS, LogitSample, loss_shares, read_logits
+from ablations.analysis.study import Study, gamma_alpha_labels
+from ablations.reporting.figures.loss_cdfs import plot_loss_cdf
+from ablations.reporting.figures.style import new_figure, save
+from ablations.reporting.sections.section import Section, heading, paragraphs, picture, shown
+from ablations.reporting.tables import Table, number, plain
+from ablations.sweep.ledger import TrialState
+from ablations.sweep.record import PROBABILITIES
+
+TITLE = "Loss CDFs (Figure 4)"
+USUAL = (2.0, 0.25)
+
+
+def figure_4_trial(study: Study) -> TrialState | None:
+    """The trained gamma = 2, alpha = 0.25 model of the lowest seed; failing that the best trial
+    with gamma = 2, failing that the best trial of all, among those that kept their logits."""
+    kept = [
+        state
+        for state in study.records
+        if state.state == "finished" and (state.folder / PROBABILITIES).is_file()
+    ]
+    usual = gamma_alpha_labels(study).get(USUAL)
+    at_usual = [state for state in kept if state.entry.label == usual]
+    if at_usual:
+        return min(at_usual, key=lambda state: state.entry.seed)
+    at_two = [state for state in kept if state.entry.point.get("gamma") == USUAL[0]]
+    return max(at_two or kept, key=_ap, default=None)
+
+
+def loss_cdfs(study: Study, out: Path) -> Section:
+    """The CDF figure of one model and the shares that the paper speaks of."""
+    state = figure_4_trial(study)
+    if state is None:
+        return Section(
+            paragraphs(heading(TITLE), "No finished trial kept the logits that this needs.")
+        )
+    sample = read_logits(state.folder / PROBABILITIES)
+    if not sample.positive.any() or not sample.negative.any():
+        return Section(
+            paragraphs(heading(TITLE), f"`{state.entry.label}` has no sampled windows to plot.")
+        )
+    figure = new_figure(8.0, 3.6, columns=2)
+    plot_loss_cdf(figure.axes[0], sample.positive, positive=True)
+    plot_loss_cdf(figure.axes[1], sample.negative, positive=False)
+    name = save(figure, out / "figures", "figure_4_loss_cdfs")
+    table = _shares(sample)
+    return Section(
+        paragraphs(
+            heading(TITLE),
+            _about(state, sample),
+            picture(
+                name,
+                "Cumulative share of the normalised loss, samples ordered from the lowest loss to "
+                "the highest; only the gamma of the computed loss changes, the model stays",
+            ),
+            shown(table),
+        ),
+        [table],
+    )
+
+
+def _about(state: TrialState, sample: LogitSample) -> str:
+    return (
+        f"The model is `{state.entry.label}`, seed {state.entry.seed} (trial `{state.entry.id}`), "
+        f"applied to its validation images. Of {sample.positive_total:,} positive and "
+        f"{sample.negative_total:,} negative windows (anchor-class pairs; ignored anchors left "
+        f"out) {sample.positive.sum():,} and {sample.negative.sum():,} were sampled."
+    )
+
+
+def _shares(sample: LogitSample) -> Table:
+    data = pd.DataFrame(loss_shares(sample, FIGURE_4_GAMMAS))
+    text = pd.DataFrame(
+        {
+            "gamma": [plain(gamma) for gamma in data["gamma"]],
+            "hardest 20 % of positives": [f"{number(v)} %" for v in data["positives"]],
+            "hardest 1 % of negatives": [f"{number(v)} %" for v in data["negatives"]],
+        }
+    )
+    return Table("loss_shares", "Share of the loss, in percent, held by", text, data)
+
+
+def _ap(state: TrialState) -> float:
+    value = state.record.metrics.get("AP") if state.record is not None else None
+    return -1.0 if value is None else value

@@ -1,0 +1,99 @@
+"""What is missing and why, and how to make it all again."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ablations.analysis.study import Study
+from ablations.reporting.sections.section import Section, heading, paragraphs, shown
+from ablations.reporting.tables import MISSING, Table, to_markdown
+
+
+def incomplete(study: Study, out: Path) -> Section:  # noqa: ARG001
+    """Every trial that was planned and did not finish, with its reason."""
+    rows = study.trials[study.trials["state"] != "finished"]
+    title = heading("Failed, diverged and missing trials")
+    if rows.empty:
+        return Section(paragraphs(title, f"None: all {len(study.trials)} planned trials finished."))
+    data = rows[["label", "seed", "state", "reason", "sweep", "trial_id"]]
+    text = pd.DataFrame(
+        {
+            "cell": data["label"],
+            "seed": data["seed"],
+            "state": data["state"],
+            "reason": data["reason"].where(data["reason"].notna(), MISSING),
+            "trial": data["trial_id"],
+        }
+    )
+    table = Table("incomplete", "Trials that are in no mean of this report", text, data)
+    return Section(paragraphs(title, shown(table)), [table])
+
+
+def provenance(study: Study, out: Path) -> Section:  # noqa: ARG001
+    """Commands, machines, versions, commits, data and protocol."""
+    commands = [
+        {
+            "sweep": manifest.sweep,
+            "command": f"`{call.get('command', '')}`",
+            "started": call.get("started", MISSING),
+            "machine": call.get("machine", MISSING),
+        }
+        for manifest in study.manifests
+        for call in manifest.commands
+    ]
+    records = [state.record for state in study.records if state.record is not None]
+    facts = {
+        "versions": _distinct([_flat(record.versions) for record in records]),
+        "commit": _distinct([_commit(record.git) for record in records]),
+        "device": _distinct([record.device for record in records]),
+        "data": _distinct([_data(record.data) for record in records]),
+    }
+    protocol = _protocol([record.protocol for record in records])
+    facts_text = "\n".join(f"- {name}: {'; '.join(v)}" for name, v in facts.items() if v)
+    return Section(
+        paragraphs(
+            heading("How it was made"),
+            to_markdown(pd.DataFrame(commands)) if commands else "",
+            facts_text,
+            f"Protocol: {protocol}." if protocol else "",
+            "All trials, one row each: [trials.csv](trials.csv).",
+        )
+    )
+
+
+def _distinct(values: list[str]) -> list[str]:
+    return [value for value in dict.fromkeys(values) if value]
+
+
+def _flat(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def _commit(git: dict[str, Any]) -> str:
+    if not git.get("commit"):
+        return ""
+    return f"`{str(git['commit'])[:12]}`" + (
+        " with uncommitted changes" if git.get("dirty") else ""
+    )
+
+
+def _data(data: dict[str, Any]) -> str:
+    if not data:
+        return ""
+    parts = [
+        f"{part} {data[part].get('images')} images, {data[part].get('boxes')} boxes, annotations "
+        f"`{str(data[part].get('annotations'))[:12]}`"
+        for part in ("train", "val")
+        if part in data
+    ]
+    return ", ".join([f"{data.get('name')} {data.get('version') or ''}".strip(), *parts])
+
+
+def _protocol(protocols: list[dict[str, Any]]) -> str:
+    names = dict.fromkeys(name for protocol in protocols for name in protocol)
+    parts = []
+    for name in names:
+        values = list(dict.fromkeys(str(protocol.get(name)) for protocol in protocols))
+        parts.append(f"{name} {' or '.join(values)}")
+    return ", ".join(parts)

@@ -1,0 +1,29 @@
+"""The losses themselves: Figure 1 and the derivatives of appendix B."""
+
+from pathlib import Path
+
+from ablations.analysis.study import Study
+from ablations.reporting.figures.loss_shapes import plot_derivatives, plot_loss_against_pt
+from ablations.reporting.figures.style import new_figure, save
+from ablations.reporting.sections.section import Section, heading, paragraphs, picture
+
+
+def loss_shapes(study: Study, out: Path) -> Section:  # noqa: ARG001
+    """Two figures that depend on no trial."""
+    figure = new_figure(5.0, 3.8)
+    plot_loss_against_pt(figure.axes[0])
+    first = save(figure, out / "figures", "figure_1_loss")
+    figure = new_figure(5.0, 3.8)
+    plot_derivatives(figure.axes[0])
+    second = save(figure, out / "figures", "derivatives")
+    return Section(
+        paragraphs(
+            heading("The losses"),
+            picture(
+                first,
+                "Figure 1: focal loss against the probability of the true class; "
+                "gamma = 0 is cross entropy",
+            ),
+            picture(second, "Appendix B: the derivative of the loss by the logit"),
+        )
+    )

@@ -1,0 +1,34 @@
+"""What was run, in a few lines, before any number."""
+
+from pathlib import Path
+
+from ablations.analysis.study import Study
+from ablations.reporting.sections.section import Section, paragraphs
+
+
+def summary(study: Study, out: Path) -> Section:  # noqa: ARG001
+    """Trials by state, seeds, the data, and how the setting was chosen."""
+    counts = study.trials["state"].value_counts(sort=False)
+    states = ", ".join(f"{count} {state}" for state, count in counts.items())
+    seeds = ", ".join(str(seed) for seed in study.seeds)
+    scope = (
+        f"{len(study.trials)} trials of {len(study.labels)} cells, seeds {seeds}: {states}. "
+        "AP is COCO's box AP in percent, on this sweep's own validation images."
+    )
+    notes = [str(m.grid["note"]).strip() for m in study.manifests if m.grid.get("note")]
+    chosen = "\n\n".join(dict.fromkeys(f"How the setting was chosen: {note}" for note in notes))
+    return Section(paragraphs(scope, _one_seed(study), chosen))
+
+
+def _one_seed(study: Study) -> str:
+    seeds = study.finished.groupby("label").size()
+    if len(seeds) == 0:
+        return "**No trial has finished: there is nothing to conclude yet.**"
+    if seeds.max() > 1:
+        return ""
+    return (
+        "**One seed a cell.** Without a second seed the spread between trainings is unknown, so no "
+        "interval over seeds is given and no cell can be ranked above another: differences of half "
+        "an AP and more come from the seed alone in detectors of this kind. Run more seeds "
+        "(`--seeds 0 1 2`) into the same work directory and write the report again."
+    )

@@ -1,0 +1,48 @@
+from pathlib import Path
+
+import pytest
+from fabricated import PROTOCOL, Plan, fabricate
+
+from ablations.analysis.study import load_study
+
+
+def test_seeds_of_two_days_make_one_study(tmp_path: Path) -> None:
+    tuesday = fabricate(tmp_path / "tuesday", Plan(seeds=(0, 1, 2)))
+    friday = fabricate(tmp_path / "friday", Plan(seeds=(3, 4), generator_seed=1))
+    study = load_study([tuesday, friday])
+    assert study.seeds == [0, 1, 2, 3, 4]
+    assert study.values().notna().all().all()
+
+
+def test_a_trial_in_both_sweeps_counts_once_and_the_finished_one_wins(tmp_path: Path) -> None:
+    first = fabricate(tmp_path / "first", Plan(states={("CE", 0): "pending"}))
+    second = fabricate(tmp_path / "second", Plan())
+    study = load_study([first, second])
+    assert len(study.trials) == 48
+    assert study.state_of("CE", 0).state == "finished"
+
+
+def test_another_protocol_is_refused_and_what_differs_is_named(tmp_path: Path) -> None:
+    first = fabricate(tmp_path / "first", Plan())
+    longer = PROTOCOL | {"iterations": 3000}
+    second = fabricate(tmp_path / "second", Plan(seeds=(3,), protocol=longer))
+    with pytest.raises(
+        ValueError, match=r"protocol.iterations is 1500 in first and 3000 in second"
+    ):
+        load_study([first, second])
+
+
+def test_other_points_under_another_protocol_are_refused_as_well(tmp_path: Path) -> None:
+    first = fabricate(tmp_path / "first", Plan(points=[{"loss": "CE"}]))
+    other = Plan(points=[{"loss": "GHM"}], protocol=PROTOCOL | {"data": "coco"})
+    second = fabricate(tmp_path / "second", other)
+    with pytest.raises(ValueError, match=r"protocol.data is digits in first and coco in second"):
+        load_study([first, second])
+
+
+def test_what_a_grid_varies_may_differ_between_its_cells(tmp_path: Path) -> None:
+    first = fabricate(tmp_path / "sweep", Plan(points=[{"depth": 18}]))
+    second_plan = Plan(points=[{"depth": 50}], protocol=PROTOCOL | {"depth": 50})
+    second = fabricate(tmp_path / "other", second_plan)
+    with pytest.raises(ValueError, match=r"protocol\.depth"):  # constant in each, unequal between
+        load_study([first, second])

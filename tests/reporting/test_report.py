@@ -1,0 +1,119 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from fabricated import GRID, Plan, fabricate
+
+from ablations.reporting.report import write_report
+
+REPOSITORY = Path(__file__).parents[2]
+EFFECTS = {"gamma=2 alpha=0.25": 6.0, "gamma=0 alpha=0.75": 3.0}
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(REPOSITORY / "runners" / "report.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=dict(os.environ))
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sweeps")
+    states = {
+        ("gamma=5 alpha=0.5", 1): "failed",
+        ("gamma=5 alpha=0.75", 2): "pending",
+        **{("gamma=0 alpha=0.25", seed): "diverged" for seed in (0, 1, 2)},
+    }
+    work_dir = fabricate(folder / "digits", Plan(effects=EFFECTS, states=states))
+    return write_report([work_dir], folder / "report").parent
+
+
+def test_table_2_puts_the_best_alpha_beside_the_papers_row(report: Path) -> None:
+    table = pd.read_csv(report / "tables" / "table_2.csv").set_index("gamma")
+    assert table.loc[2.0, "alpha"] == 0.25
+    assert table.loc[2.0, "paper_AP"] == 34.0
+    text = (report / "README.md").read_text()
+    assert "another data set" in text
+    assert "| plain CE |" in text
+
+
+def test_what_did_not_finish_is_seen_with_its_reason(report: Path) -> None:
+    text = (report / "README.md").read_text()
+    assert "3 of 3 diverged" in text
+    assert "loss became NaN at iteration 12" in text
+    assert "ValueError: no such thing" in text
+    assert len(pd.read_csv(report / "trials.csv")) == len(GRID) * 3
+
+
+def test_every_link_of_the_report_leads_to_a_file(report: Path) -> None:
+    text = (report / "README.md").read_text()
+    links = [part.split(")")[0] for part in text.split("](")[1:]]
+    local = [link for link in links if not link.startswith("http")]
+    assert local
+    assert [link for link in local if not (report / link).is_file()] == []
+
+
+def test_figures_come_as_png_and_svg(report: Path) -> None:
+    stems = {
+        suffix: {p.stem for p in (report / "figures").glob(f"*{suffix}")}
+        for suffix in (".png", ".svg")
+    }
+    assert stems[".png"] == stems[".svg"]
+    assert {"figure_1_loss", "figure_4_loss_cdfs"} <= stems[".png"]
+
+
+def test_a_grid_with_other_axes_gets_a_flat_table(tmp_path: Path) -> None:
+    points = [{"loss": "CE"}, {"loss": "FL*", "gamma": 2.0, "beta": 1.0}, {"scales": 3}]
+    plan = Plan(points=points, grid={"name": "other", "table": None})
+    text = write_report([fabricate(tmp_path / "other", plan)], tmp_path / "report").read_text()
+    assert "loss=FL* gamma=2 beta=1" in text
+    assert "Table 2" not in text
+
+
+def test_a_sweep_that_has_not_begun_still_has_a_report(tmp_path: Path) -> None:
+    points = [{"loss": "CE"}]
+    states = {("CE", seed): "pending" for seed in (0, 1, 2)}
+    work_dir = fabricate(tmp_path / "digits", Plan(points=points, states=states))
+    text = write_report([work_dir], tmp_path / "report").read_text()
+    assert "nothing to conclude" in text
+
+
+def test_one_seed_is_told_what_it_cannot_conclude(tmp_path: Path) -> None:
+    work_dir = fabricate(tmp_path / "digits", Plan(seeds=(0,)))
+    text = write_report([work_dir], tmp_path / "report").read_text()
+    assert "One seed a cell" in text
+    assert "±" not in text.split("## Every cell")[1].split("##")[0]
+
+
+def test_the_command_line_writes_where_it_is_told(tmp_path: Path) -> None:
+    work_dir = fabricate(tmp_path / "digits", Plan(points=[{"loss": "CE"}]))
+    done = run(work_dir, "--out", tmp_path / "report")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "report" / "README.md").is_file()
+
+
+@pytest.mark.parametrize("problem", ["no sweep", "no label", "broken"])
+def test_bad_input_exits_with_2_and_one_line(tmp_path: Path, problem: str) -> None:
+    work_dir = fabricate(tmp_path / "digits", Plan(points=[{"loss": "CE"}]))
+    arguments: list[object] = [work_dir, "--out", tmp_path / "report"]
+    if problem == "no sweep":
+        arguments[0] = tmp_path
+    if problem == "no label":
+        arguments += ["--baseline", "FL"]
+    if problem == "broken":
+        next((work_dir / "trials").glob("*/record.json")).write_text("{")
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "report").exists()
+
+
+def test_the_report_needs_neither_torch_nor_mmdet() -> None:
+    code = (
+        "import sys, ablations.reporting.report; "
+        "print({'torch', 'mmdet', 'mmengine', 'wandb'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "set()"
