@@ -100,7 +100,23 @@ def _model_errors(configs: list[dict[str, Any]]) -> Iterable[str]:
     models: dict[str, dict[str, Any]] = {}
     for config in configs:
         models.setdefault(json.dumps(without(config["model"]), default=str), config["model"])
-    return _once_each(models.values(), MODELS.build)
+    return _once_each(models.values(), _build_detector)
+
+
+def _build_detector(model: ConfigDict) -> None:
+    """Build a detector.
+
+    Raises:
+        ValueError: mmdet would size its classifier for a softmax, though its loss is a sigmoid's.
+    """
+    loss = model.get("bbox_head", {}).get("loss_cls", {})
+    head = MODELS.build(model).bbox_head
+    needed, given = getattr(head, "num_classes", None), getattr(head, "cls_out_channels", None)
+    if getattr(head.loss_cls, "use_sigmoid", False) and needed != given:
+        raise ValueError(
+            f"loss_cls of type {loss.get('type')} needs use_sigmoid=True in its config, "
+            f"or mmdet gives the head {given} outputs for {needed} classes"
+        )
 
 
 def _data(config: dict[str, Any], notes: list[str]) -> dict[str, Any]:

@@ -33,7 +33,7 @@ model = dict(
         stacked_convs=1,
         anchor_generator=dict(
             type="AnchorGenerator",
-            octave_base_scale=2,
+            octave_base_scale=3,
             scales_per_octave=3,
             ratios=[0.5, 1.0, 2.0],
             strides=[8, 16, 32],
@@ -50,7 +50,8 @@ model = dict(
             std=0.01,
             override=dict(type="Normal", name="retina_cls", std=0.01, bias_prob=0.01),
         ),
-        loss_cls=dict(type="ablations.FocalLoss", gamma=2.0, alpha=0.25),
+        # use_sigmoid: mmdet's heads size their output by it.
+        loss_cls=dict(type="ablations.FocalLoss", gamma=2.0, alpha=0.25, use_sigmoid=True),
         loss_bbox=dict(type="SmoothL1Loss", beta=0.11, loss_weight=1.0),
     ),
     train_cfg=dict(

@@ -9,12 +9,12 @@ blocks = [
         product=dict(gamma=[0, 0.5, 1, 2, 5], alpha=[0.25, 0.5, 0.75]),
         set={
             "model.bbox_head.loss_cls": dict(
-                type="ablations.FocalLoss", gamma="$gamma", alpha="$alpha"
+                type="ablations.FocalLoss", gamma="$gamma", alpha="$alpha", use_sigmoid=True
             )
         },
     ),
     dict(
         points=[dict(loss="CE")],
-        set={"model.bbox_head.loss_cls": dict(type="ablations.CrossEntropyLoss")},
+        set={"model.bbox_head.loss_cls": dict(type="ablations.CrossEntropyLoss", use_sigmoid=True)},
     ),
 ]

@@ -18,7 +18,7 @@ OTHER_PROTOCOL = (
 )
 
 
-def table_2(study: Study, out: Path) -> Section:  # noqa: ARG001
+def table_2(study: Study, out: Path) -> Section:
     """For each gamma the best alpha, beside the paper's row."""
     if not gamma_alpha_labels(study):
         return Section("")
@@ -86,7 +86,7 @@ def _row_data(
     return row | dict(zip(names, paper_row, strict=True))
 
 
-def all_cells(study: Study, out: Path) -> Section:  # noqa: ARG001
+def all_cells(study: Study, out: Path) -> Section:
     """The gamma x alpha table where the grid is one, and every cell in a row of its own."""
     cells = cell_frame(study)
     tables = [_flat(study, cells)]

@@ -6,7 +6,7 @@ from ablations.analysis.study import Study
 from ablations.reporting.sections.section import Section, paragraphs
 
 
-def summary(study: Study, out: Path) -> Section:  # noqa: ARG001
+def summary(study: Study, out: Path) -> Section:
     """Trials by state, seeds, the data, and how the setting was chosen."""
     counts = study.trials["state"].value_counts(sort=False)
     states = ", ".join(f"{count} {state}" for state, count in counts.items())
