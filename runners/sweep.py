@@ -10,14 +10,15 @@ finished), 1 some trial failed, 2 bad usage (nothing started), 130 interrupted.
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+# The package, and the losses that a user keeps beside the configs.
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path.cwd())]
 
-from ablations.sweep import cli, run
-from ablations.sweep.display import Display
-from ablations.sweep.errors import UsageError
-from ablations.sweep.launcher import Job
-from ablations.sweep.lease import Lease, LeaseHeldError
-from ablations.sweep.local import LocalLauncher
+from ablations.sweep import cli, run  # noqa: E402
+from ablations.sweep.display import Display  # noqa: E402
+from ablations.sweep.errors import UsageError  # noqa: E402
+from ablations.sweep.launcher import Job  # noqa: E402
+from ablations.sweep.lease import Lease, LeaseHeldError  # noqa: E402
+from ablations.sweep.local import LocalLauncher  # noqa: E402
 
 
 def main(arguments: list[str] | None = None) -> int:
