@@ -55,10 +55,11 @@ class Curve:
         """Value and d(value)/dx of pairs with y = 0, both of x's shape (slope only if asked)."""
         if not slope:
             return self.value(-x), None
+        again = torch.is_grad_enabled() and x.requires_grad  # a second derivative is wanted
         with torch.enable_grad():
-            leaf = x.detach().requires_grad_()
+            leaf = x if again else x.detach().requires_grad_()
             value = self.value(-leaf)
-            (gradient,) = torch.autograd.grad(value.sum(), leaf)
+            (gradient,) = torch.autograd.grad(value.sum(), leaf, create_graph=again)
         return value.detach(), gradient
 
     def positive(self, x: Tensor) -> tuple[Tensor, Tensor]:

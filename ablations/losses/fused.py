@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ablations.losses.curves import Curve, Scratch
 
@@ -77,7 +76,8 @@ def pairwise_loss(
         else:
             scale /= float(avg_factor) + torch.finfo(torch.float32).eps
     if weight is not None:
-        weight = weight.reshape(len(logits), -1)
+        weight = weight.reshape(len(logits), 1 if weight.numel() == len(logits) else -1)
+        weight = weight.to(accumulation_type(logits))
     needs_gradient = torch.is_grad_enabled() and logits.requires_grad
     loss: Tensor
     if reduction == "none":
@@ -169,11 +169,11 @@ class _Sum(torch.autograd.Function):
         return torch.tensor(value, dtype=accumulation_type(logits))
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         logits, target, weight = ctx.saved_tensors
         gradient, ctx.gradient = ctx.gradient, None
-        if gradient is None:  # float16, or a second pass over a retained graph
+        # Made anew for float16, in a second pass over a retained graph, or to be differentiated.
+        if gradient is None or torch.is_grad_enabled():
             gradient = gradient_of_sum(ctx.pair, logits, target, weight, ctx.scale, upstream)
         elif is_dense(logits) or upstream != 1:
             gradient.mul_(upstream)
@@ -201,7 +201,6 @@ class _Elementwise(torch.autograd.Function):
         return loss
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         logits, target, weight = ctx.saved_tensors
         gradient = gradient_of_sum(ctx.pair, logits, target, weight, ctx.scale, upstream)
@@ -217,6 +216,8 @@ def gradient_of_sum(
     upstream: Tensor,
 ) -> Tensor:
     """Gradient of sum(upstream * loss) in the logits' type, computed in the accumulation type."""
+    if torch.is_grad_enabled():  # create_graph=True: the closed form is differentiated in its turn
+        return (dense(pair, logits, target, weight, scale)[1] * upstream).to(logits.dtype)
     if is_dense(logits):
         gradient = dense(pair, logits, target, weight, scale)[1]
     else:
@@ -363,7 +364,7 @@ def dense(
     )
     value, slope = value.scatter(1, label, value_there), slope.scatter(1, label, slope_there)
     valid = ((target >= 0) & (target <= classes)).unsqueeze(1)
-    factor = torch.where(valid, scale, torch.nan).to(x.dtype)
+    factor = torch.where(valid, x.new_full((), scale), torch.nan)
     if weight is not None:
         factor = factor * weight
         kept = factor != 0  # NaN counts as kept
