@@ -93,8 +93,9 @@ class Focal(Curve):
         modulator = power(p, self.gamma, out.third)
         gradient = None
         if slope:  # p^gamma (p + gamma (1 - p) CE)
-            gradient = torch.addcmul(cross_entropy, p, cross_entropy, value=-1, out=out.slope)
-            gradient = torch.add(p, gradient, alpha=self.gamma, out=out.slope)
+            # sigmoid(-x), since 1 - p has lost its digits where p is near 1.
+            p_t = torch.sigmoid(torch.neg(x, out=out.slope), out=out.slope)
+            gradient = torch.addcmul(p, p_t, cross_entropy, value=self.gamma, out=out.slope)
             gradient = torch.mul(gradient, modulator, out=out.slope)
         return torch.mul(modulator, cross_entropy, out=out.first), gradient
 

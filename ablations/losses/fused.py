@@ -18,7 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ablations.losses.curves import Curve, Scratch
+from ablations.losses import native
+from ablations.losses.curves import Curve, Focal, Scratch
 
 # Elements in a chunk, per thread: four float32 buffers of this size fit the second-level cache.
 CHUNK = 32_768
@@ -240,7 +241,7 @@ def chunked(
     loss: Tensor | None = None,
     gradient: Tensor | None = None,
 ) -> float:
-    """Sum the loss chunk by chunk; also fill ``loss`` and ``gradient`` ([N, C]) where given.
+    """Sum the loss; also fill ``loss`` and ``gradient`` ([N, C]) where given.
 
     Args:
         weight: [N, 1] or [N, C].
@@ -248,6 +249,18 @@ def chunked(
     Returns:
         scale * sum, accumulated over chunks in double precision.
     """
+    curve = pair.curve
+    if type(curve) is Focal and fits_native(logits, weight):
+        return native.focal_sum(
+            logits.detach(),
+            target.long().contiguous(),
+            None if weight is None else weight.contiguous(),
+            curve.gamma,
+            pair.positive_factor * scale,
+            pair.negative_factor * scale,
+            loss,
+            gradient,
+        )
     count, classes = logits.shape
     rows = max(1, CHUNK * torch.get_num_threads() // classes)
     starts = range(0, count, rows)
@@ -269,9 +282,7 @@ def chunked(
         first, second, third, *rest = (buffer[: part.stop - start] for buffer in buffers)
         into = None if gradient is None else (rest[0] if rest else gradient[part])
         x = logits[part].to(first.dtype).contiguous()
-        value, slope = pair.curve.negative(
-            x, gradient is not None, Scratch(first, second, third, into)
-        )
+        value, slope = curve.negative(x, gradient is not None, Scratch(first, second, third, into))
         for tensor in (value,) if slope is None else (value, slope):
             if multiplier is not None:
                 tensor.mul_(multiplier[part]).masked_fill_(multiplier[part] == 0, 0)
@@ -288,6 +299,12 @@ def chunked(
     if len(positives):
         total += add_positives(pair, logits, positives, labels, weight, scale, loss, gradient)
     return total
+
+
+def fits_native(logits: Tensor, weight: Tensor | None) -> bool:
+    """Whether the compiled form of the focal loss can read these tensors, and is there."""
+    plain = logits.dtype == torch.float32 and logits.is_contiguous()
+    return plain and (weight is None or weight.shape[1] == 1) and native.library() is not None
 
 
 def add_positives(
