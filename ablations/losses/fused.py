@@ -1,9 +1,9 @@
 """Evaluate a curve on [N, C] logits and integer labels: loss and gradient in one pass.
 
 Detection makes nearly every anchor-class pair a negative. So no one-hot target is built: each chunk
-of logits, small enough to stay in the cache, is evaluated as if every pair were a negative, and the
-few positives are added on top. A pair that must not count as a negative (a positive's own class, an
-ignored anchor) enters the chunk as logit -inf, the perfect negative, which adds exactly zero.
+of logits, small enough to stay in the cache, is evaluated as if every pair were a negative; then
+what is not one (ignored anchors, the positives' own classes) is set to zero, and the few positives
+are written on top.
 
 The forward pass already makes the gradient, scaled, in the only large buffer there is; the backward
 pass hands that buffer out.
@@ -12,17 +12,17 @@ pass hands that buffer out.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from ablations.losses.curves import Curve, Scratch
+from ablations.losses import native
+from ablations.losses.curves import Curve, Focal, Scratch
 
 # Elements in a chunk, per thread: four float32 buffers of this size fit the second-level cache.
 CHUNK = 32_768
-PERFECT_NEGATIVE = -torch.inf
 REDUCTIONS = ("none", "mean", "sum")
 
 
@@ -77,7 +77,8 @@ def pairwise_loss(
         else:
             scale /= float(avg_factor) + torch.finfo(torch.float32).eps
     if weight is not None:
-        weight = weight.reshape(len(logits), -1)
+        weight = weight.reshape(len(logits), 1 if weight.numel() == len(logits) else -1)
+        weight = weight.to(accumulation_type(logits))
     needs_gradient = torch.is_grad_enabled() and logits.requires_grad
     loss: Tensor
     if reduction == "none":
@@ -169,11 +170,11 @@ class _Sum(torch.autograd.Function):
         return torch.tensor(value, dtype=accumulation_type(logits))
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         logits, target, weight = ctx.saved_tensors
         gradient, ctx.gradient = ctx.gradient, None
-        if gradient is None:  # float16, or a second pass over a retained graph
+        # Made anew for float16, in a second pass over a retained graph, or to be differentiated.
+        if gradient is None or torch.is_grad_enabled():
             gradient = gradient_of_sum(ctx.pair, logits, target, weight, ctx.scale, upstream)
         elif is_dense(logits) or upstream != 1:
             gradient.mul_(upstream)
@@ -201,7 +202,6 @@ class _Elementwise(torch.autograd.Function):
         return loss
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         logits, target, weight = ctx.saved_tensors
         gradient = gradient_of_sum(ctx.pair, logits, target, weight, ctx.scale, upstream)
@@ -217,6 +217,8 @@ def gradient_of_sum(
     upstream: Tensor,
 ) -> Tensor:
     """Gradient of sum(upstream * loss) in the logits' type, computed in the accumulation type."""
+    if torch.is_grad_enabled():  # create_graph=True: the closed form is differentiated in its turn
+        return (dense(pair, logits, target, weight, scale)[1] * upstream).to(logits.dtype)
     if is_dense(logits):
         gradient = dense(pair, logits, target, weight, scale)[1]
     else:
@@ -239,7 +241,7 @@ def chunked(
     loss: Tensor | None = None,
     gradient: Tensor | None = None,
 ) -> float:
-    """Sum the loss chunk by chunk; also fill ``loss`` and ``gradient`` ([N, C]) where given.
+    """Sum the loss; also fill ``loss`` and ``gradient`` ([N, C]) where given.
 
     Args:
         weight: [N, 1] or [N, C].
@@ -247,58 +249,62 @@ def chunked(
     Returns:
         scale * sum, accumulated over chunks in double precision.
     """
+    curve = pair.curve
+    if type(curve) is Focal and fits_native(logits, weight):
+        return native.focal_sum(
+            logits.detach(),
+            target.long().contiguous(),
+            None if weight is None else weight.contiguous(),
+            curve.gamma,
+            pair.positive_factor * scale,
+            pair.negative_factor * scale,
+            loss,
+            gradient,
+        )
     count, classes = logits.shape
     rows = max(1, CHUNK * torch.get_num_threads() // classes)
-    masked, multiplier = split_weight(weight)
+    starts = range(0, count, rows)
+    multiplier = None if weight is None or is_zero_or_one(weight) else weight
+    ignored = rows_of_zeros(weight)
     positives = (target < classes).nonzero().squeeze(1)
     labels = target[positives].long()
-    starts = range(0, count, rows)
-    bounds = chunk_bounds(positives, starts)
-    masked_bounds = chunk_bounds(masked, starts)
-    positive_flat = positives % rows * classes + labels  # within its chunk
-    masked_rows = masked % rows
+    # Both as positions within their chunk: of a pair, and of a row.
+    positive_pairs = split(positives % rows * classes + labels, positives, starts)
+    ignored_rows = split(ignored % rows, ignored, starts)
     factor = pair.negative_factor * scale
-
-    work = [logits.new_empty((min(rows, count), classes), dtype=accumulation_type(logits))]
-    work += [torch.empty_like(work[0]) for _ in range(2)]
-    direct = gradient is not None and gradient.dtype == work[0].dtype
-    if gradient is not None and not direct:
-        work.append(torch.empty_like(work[0]))
+    buffers = [
+        torch.empty((min(rows, count), classes), dtype=accumulation_type(logits))
+        for _ in range(3 if gradient is None or gradient.dtype == accumulation_type(logits) else 4)
+    ]
     total = 0.0
-    for index, start in enumerate(starts):
+    for start, pairs, hidden in zip(starts, positive_pairs, ignored_rows, strict=True):
         part = slice(start, min(start + rows, count))
-        x, first, second, *more = (buffer[: part.stop - start] for buffer in work)
-        x.copy_(logits[part])
-        here = slice(bounds[index], bounds[index + 1])
-        if here.stop > here.start:
-            x.view(-1).index_fill_(0, positive_flat[here], PERFECT_NEGATIVE)
-        hidden = slice(masked_bounds[index], masked_bounds[index + 1])
-        if hidden.stop > hidden.start:
-            x.index_fill_(0, masked_rows[hidden], PERFECT_NEGATIVE)
-        if multiplier is not None and multiplier.shape[1] > 1:
-            x.masked_fill_(multiplier[part] == 0, PERFECT_NEGATIVE)
-        slope = None
-        if gradient is not None:
-            slope = gradient[part] if direct else more[0]
-        value, slope = pair.curve.negative(
-            x, gradient is not None, Scratch(x, first, second, slope)
-        )
-        if multiplier is not None:
-            value.mul_(multiplier[part])
+        first, second, third, *rest = (buffer[: part.stop - start] for buffer in buffers)
+        into = None if gradient is None else (rest[0] if rest else gradient[part])
+        x = logits[part].to(first.dtype).contiguous()
+        value, slope = curve.negative(x, gradient is not None, Scratch(first, second, third, into))
+        for tensor in (value,) if slope is None else (value, slope):
+            if multiplier is not None:
+                tensor.mul_(multiplier[part]).masked_fill_(multiplier[part] == 0, 0)
+            if len(pairs):
+                tensor.view(-1).index_fill_(0, pairs, 0)
+            if len(hidden):
+                tensor.index_fill_(0, hidden, 0)
         total += value.sum().item()
         if loss is not None:
             torch.mul(value, factor, out=loss[part])
         if gradient is not None and slope is not None:
-            if multiplier is not None:
-                slope.mul_(multiplier[part])
-            if factor != 1:
-                slope.mul_(factor)
-            if not direct:
-                gradient[part] = slope
+            torch.mul(slope, factor, out=gradient[part])
     total *= factor
-    if len(positives) > 0:
+    if len(positives):
         total += add_positives(pair, logits, positives, labels, weight, scale, loss, gradient)
     return total
+
+
+def fits_native(logits: Tensor, weight: Tensor | None) -> bool:
+    """Whether the compiled form of the focal loss can read these tensors, and is there."""
+    plain = logits.dtype == torch.float32 and logits.is_contiguous()
+    return plain and (weight is None or weight.shape[1] == 1) and native.library() is not None
 
 
 def add_positives(
@@ -326,22 +332,22 @@ def add_positives(
     return value.sum(dtype=torch.float64).item()
 
 
-def split_weight(weight: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Rows whose weight is 0, and the weights themselves if any is neither 0 nor 1."""
+def is_zero_or_one(weight: Tensor) -> bool:
+    """Whether [N, 1] weights merely pick anchors; [N, C] weights always count as multipliers."""
+    return weight.shape[1] == 1 and bool(((weight == 0) | (weight == 1)).all())
+
+
+def rows_of_zeros(weight: Tensor | None) -> Tensor:
+    """Indices of the rows that a weight of zero leaves out altogether, ascending."""
     if weight is None:
-        return torch.empty(0, dtype=torch.long), None
-    zero = weight == 0
-    plain = bool((zero | (weight == 1)).all())
-    rows = zero.all(dim=1).nonzero().squeeze(1)
-    if weight.shape[1] > 1:
-        plain = plain and not zero.any()
-    return rows, None if plain else weight
+        return torch.empty(0, dtype=torch.long)
+    return (weight == 0).all(dim=1).nonzero().squeeze(1)
 
 
-def chunk_bounds(rows: Tensor, starts: range) -> list[int]:
-    """Where each chunk begins in the sorted ``rows``, and where the last one ends."""
-    edges = torch.tensor([*starts, starts.stop], dtype=torch.long)
-    return torch.searchsorted(rows, edges).tolist()
+def split(values: Tensor, rows: Tensor, starts: range) -> list[Tensor]:
+    """Cut ``values``, which belong to the ascending ``rows``, into one piece a chunk."""
+    edges = torch.searchsorted(rows, torch.tensor(starts, dtype=rows.dtype)).tolist()
+    return [values[a:b] for a, b in pairwise([*edges, len(rows)])]
 
 
 def dense_sum(
@@ -366,8 +372,7 @@ def dense(
     label = target.long().clamp(0, classes - 1).unsqueeze(1)
     positive = ((target >= 0) & (target < classes)).unsqueeze(1)
     value, slope = pair.curve.negative(x)
-    if slope is None:
-        raise RuntimeError(f"{type(pair.curve).__name__}.negative returned no slope")
+    assert slope is not None  # it was asked for
     value, slope = value * pair.negative_factor, slope * pair.negative_factor
     value_there, slope_there = pair.curve.positive(x.gather(1, label))
     value_there, slope_there = (
@@ -376,7 +381,7 @@ def dense(
     )
     value, slope = value.scatter(1, label, value_there), slope.scatter(1, label, slope_there)
     valid = ((target >= 0) & (target <= classes)).unsqueeze(1)
-    factor = torch.where(valid, scale, torch.nan).to(x.dtype)
+    factor = torch.where(valid, x.new_full((), scale), torch.nan)
     if weight is not None:
         factor = factor * weight
         kept = factor != 0  # NaN counts as kept
