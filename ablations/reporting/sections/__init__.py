@@ -1,6 +1,7 @@
 """The report's sections, in the order they are read; each builds its text, tables and figures."""
 
 from ablations.reporting.sections.cdfs import loss_cdfs
+from ablations.reporting.sections.differences import differences
 from ablations.reporting.sections.grid import all_cells, table_2
 from ablations.reporting.sections.provenance import incomplete, provenance
 from ablations.reporting.sections.section import Section
@@ -12,6 +13,7 @@ ALL = (
     table_2,
     all_cells,
     incomplete,
+    differences,
     loss_cdfs,
     loss_shapes,
     provenance,
