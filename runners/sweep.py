@@ -7,6 +7,7 @@ checkpoint, new seeds are added. Exit status: 0 every trial finished (one that d
 finished), 1 some trial failed, 2 bad usage (nothing started), 130 interrupted.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -29,6 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     if args.dry_run:
         cli.print_plan(args, request)
         return 0
+    os.environ["WANDB_MODE"] = args.wandb  # the trials inherit it
     with Lease(request.work_dir):
         if args.retry_failed:
             run.set_failed_aside(request)

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from ablations.sweep.plan import load_config, parse_options, plan, prepare_confi
 from ablations.sweep.record import LOG
 
 DEFAULT_CONFIG = "configs/retinanet_r18_digits.py"
+WANDB_MODES = ("offline", "online", "disabled")
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -41,6 +43,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--json", action="store_true", help="with --dry-run: one JSON object")
     add("--retry-failed", action="store_true", help="run trials that raised again")
     add("--no-report", action="store_true", help="train only")
+    add("--wandb", choices=WANDB_MODES, help="default: WANDB_MODE, or else offline")
     args = parser.parse_args(arguments)
     for name in ("workers", "gpus_per_trial"):
         value = getattr(args, name)
@@ -51,6 +54,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     if args.json and not args.dry_run:
         parser.error("--json goes with --dry-run")
     args.seeds = list(dict.fromkeys(args.seeds))
+    if args.wandb is None:
+        asked = os.environ.get("WANDB_MODE", "")
+        args.wandb = asked if asked in WANDB_MODES else WANDB_MODES[0]
     if args.workers is None:
         args.workers = default_workers(args.gpus_per_trial)
     return args

@@ -18,4 +18,5 @@ from ablations.training import (  # noqa: E402
     progress,  # noqa: F401
     stream,  # noqa: F401
     targets,  # noqa: F401
+    wandb_backend,  # noqa: F401
 )

@@ -83,7 +83,9 @@ class LossShare:
 class LossCurveHook(Hook):
     """Keep ``CURVE_COLUMNS`` of every iteration and the AP of every validation.
 
-    A trial whose loss is no longer finite is stopped.
+    The visualizer is given both: as ``train/<column>`` the mean of every ``flush`` iterations, as
+    ``val/<metric>`` the metrics; a trial that goes on from a checkpoint gives it all from the
+    start. A trial whose loss is no longer finite is stopped.
 
     Args:
         flush: iterations between looks at the values (each one waits for the device).
@@ -97,12 +99,17 @@ class LossCurveHook(Hook):
         self.history: list[dict[str, float]] = []
         self._waiting: list[tuple[Tensor | float, ...]] = []
         self._share: LossShare | None = None
+        self._shown = 0  # rows that the visualizer has
 
     def before_train(self, runner: Runner) -> None:
         """Attach to the model's ``bbox_head.loss_cls``, if it has one."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         loss = getattr(getattr(model, "bbox_head", None), "loss_cls", None)
         self._share = LossShare(loss) if isinstance(loss, nn.Module) else None
+        for row in self.history:  # in the order in which an attempt without a break shows them
+            self._show_rows(runner, int(row["iteration"]))
+            self._show_metrics(runner, row)
+        self._show_rows(runner, len(self.rows))
 
     def before_train_iter(self, *_args: Any, **_kwargs: Any) -> None:
         """Begin to sum up the iteration."""
@@ -133,6 +140,22 @@ class LossCurveHook(Hook):
         )
         if len(self._waiting) >= self.flush or self.is_last_train_iter(runner):
             self.take_waiting()
+            self._show_rows(runner, len(self.rows))
+
+    def _show_rows(self, runner: Runner, last: int) -> None:
+        while self._shown < last:
+            end = min(self._shown + self.flush, last)
+            if end % self.flush and end < runner.max_iters:
+                break  # the rest of these iterations is still to come
+            means = np.mean(self.rows[self._shown : end], axis=0)
+            named = dict(zip(CURVE_COLUMNS[1:], means[1:], strict=True))
+            finite = {f"train/{name}": v for name, v in named.items() if np.isfinite(v)}
+            runner.visualizer.add_scalars(finite, step=end)
+            self._shown = end
+
+    def _show_metrics(self, runner: Runner, row: dict[str, float]) -> None:
+        found = {f"val/{name}": row[name] for name in METRICS if np.isfinite(row.get(name, np.nan))}
+        runner.visualizer.add_scalars(found, step=int(row["iteration"]))
 
     def take_waiting(self) -> None:
         """Move the noted values to ``rows``.
@@ -166,6 +189,7 @@ class LossCurveHook(Hook):
         kept = {key.removeprefix("coco/"): float(value) for key, value in (metrics or {}).items()}
         found = {key: value for key, value in kept.items() if key in METRICS}
         self.history.append({"iteration": runner.iter, **found})
+        self._show_metrics(runner, self.history[-1])
 
     def after_train(self, runner: Runner) -> None:
         """Write ``curve.npz``."""

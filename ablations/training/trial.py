@@ -29,6 +29,7 @@ from ablations.sweep.record import Record, read_record, write_record
 from ablations.training.checkpoint import Interrupted
 from ablations.training.curve import Diverged, LossCurveHook
 from ablations.training.protocol import fingerprint
+from ablations.training.wandb_backend import conclude
 
 _PACKAGES = (
     *("torch", "torchvision", "mmengine", "mmcv", "mmdet"),
@@ -87,6 +88,7 @@ def run_trial(folder: Path) -> str:
             return _conclude(attempt, "diverged", str(outcome))
         except (Interrupted, KeyboardInterrupt) as outcome:
             _note(attempt, state="interrupted", reason=f"stopped by {outcome or 'SIGINT'}")
+            conclude(attempt.runner, "interrupted")
             return "interrupted"
         except Exception as error:
             traceback.print_exc()
@@ -201,6 +203,7 @@ def _conclude(attempt: Attempt, status: waist.Status, reason: str | None) -> str
         ),
     )
     (folder / waist.CHECKPOINT).unlink(missing_ok=True)
+    conclude(runner, status, read_record(folder))
     return status
 
 

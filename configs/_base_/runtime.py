@@ -22,7 +22,9 @@ env_cfg = dict(
     mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),
     dist_cfg=dict(backend="nccl"),
 )
-visualizer = dict(type="DetLocalVisualizer", vis_backends=[], name="visualizer")
+visualizer = dict(
+    type="DetLocalVisualizer", vis_backends=[dict(type="TrialRunBackend")], name="visualizer"
+)
 log_processor = dict(type="LogProcessor", window_size=50, by_epoch=False)
 log_level = "INFO"
 load_from = None

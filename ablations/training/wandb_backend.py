@@ -1,0 +1,336 @@
+"""Every trial in W&B: a visualizer backend that writes offline and never makes its trial wait.
+
+The record is the truth and W&B a copy, so a trial touches no network: it writes an offline run
+into its own folder (``<trial>/wandb/``) from a thread of its own, whatever ``WANDB_MODE`` says
+short of ``disabled``; sending is the controller's business (``ablations.reporting.wandb_sync``).
+An attempt that goes on from a checkpoint writes the whole history again, so the newest
+``offline-run-*`` folder of a trial is complete by itself.
+"""
+
+import contextlib
+import importlib
+import os
+import queue
+import re
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.logging import print_log
+from mmengine.registry import VISBACKENDS
+from mmengine.runner import Runner
+from mmengine.visualization import BaseVisBackend
+
+from ablations.losses.functional import focal_loss
+from ablations.sweep import record as waist
+from ablations.sweep.files import read_json
+from ablations.sweep.record import Record
+
+os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+wandb: Any = None
+_IMPORT_ERROR: Exception | None = None
+try:  # importing starts no service, so a fork server may do it once for all trials
+    wandb = importlib.import_module("wandb")
+except Exception as error:
+    _IMPORT_ERROR = error
+
+PROJECT = "loss-ablations"  # unless WANDB_PROJECT says otherwise
+FINISH_TIMEOUT = 20.0  # seconds a trial that has its record waits for W&B at most
+
+_START_TIMEOUT = 10.0
+_PREFIXES = ("train/", "val/")
+_NOT_SHARED = ("work_dir", "load_from", "resume")  # where this attempt runs, not what it is
+_PICTURES = 4
+_SHOWN_SCORE = 0.3
+_CDF_GAMMAS = (0.0, 0.5, 1.0, 2.0)  # the paper's Figure 4
+_CDF_POINTS = 100
+
+Run = Any  # wandb.Run; wandb may be missing
+Job = Callable[[Run], None]
+
+
+class Scribe:
+    """A W&B run written by a thread of its own, so that nothing in W&B can hold up the trial.
+
+    The first thing that goes wrong ends the writing, with a line in the trial's log.
+
+    Args:
+        begin: starts the run.
+    """
+
+    def __init__(self, begin: Callable[[], Run]) -> None:
+        self._begin = begin
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._write, name="wandb", daemon=True)
+        self._thread.start()
+
+    def _write(self) -> None:
+        try:
+            run = self._begin()
+            while (job := self._jobs.get()) is not None:
+                job(run)
+        except Exception as error:
+            _warn(f"{type(error).__name__}: {error}")
+
+    def tell(self, job: Job) -> None:
+        """Have ``job`` called with the run, soon and in order."""
+        self._jobs.put(job)
+
+    def close(self, timeout: float) -> None:
+        """Wait until all is written, at most ``timeout`` seconds; then W&B is given up."""
+        self._jobs.put(None)
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            _warn(f"not done after {timeout:g} s")
+            _kill_service()
+
+
+def _warn(problem: str) -> None:
+    print_log(f"W&B stops here ({problem}); the trial's record is not affected", "current", 30)
+
+
+def _kill_service() -> None:
+    """End this process's ``wandb-core``, which would otherwise be waited for at exit."""
+    for children in Path("/proc/self/task").glob("*/children"):
+        for pid in children.read_text().split():
+            with contextlib.suppress(OSError):
+                if Path(f"/proc/{pid}/comm").read_text().strip() == "wandb-core":
+                    os.kill(int(pid), signal.SIGKILL)
+
+
+@VISBACKENDS.register_module()
+class TrialRunBackend(BaseVisBackend):
+    """The trial as an offline W&B run, ``<sweep>-<trial id>``, in the group of its grid point.
+
+    It takes the scalars named ``train/...`` and ``val/...`` (``LossCurveHook``'s) and leaves those
+    of mmengine's text log. A config that is run without a trial's folder logs nothing.
+    """
+
+    def __init__(self, save_dir: str) -> None:
+        super().__init__(save_dir)
+        self._scribe: Scribe | None = None
+
+    @property
+    def experiment(self) -> None:
+        """No handle on the run is given out: only its own thread may touch it."""
+
+    def _init_env(self) -> None:
+        """The run starts with the config (``add_config``)."""
+
+    def add_config(self, config: Config, **_kwargs: Any) -> None:
+        """Start the run of the trial in ``config.work_dir``."""
+        folder = Path(config.work_dir)
+        trial = read_json(folder / waist.TRIAL)
+        if trial is None or os.environ.get("WANDB_MODE") == "disabled":
+            return
+        shared = run_config(trial, config.to_dict())
+        self._scribe = Scribe(lambda: _begin(folder, trial, shared))
+
+    def add_scalar(self, name: str, value: float, step: int = 0, **kwargs: Any) -> None:
+        """See ``add_scalars``."""
+        self.add_scalars({name: value}, step, **kwargs)
+
+    def add_scalars(
+        self, scalar_dict: dict[str, Any], step: int = 0, file_path: Any = None, **_kwargs: Any
+    ) -> None:
+        """Log scalars at an iteration; those of one iteration make one row."""
+        row = {k: float(v) for k, v in scalar_dict.items() if k.startswith(_PREFIXES)}
+        if row and self._scribe is not None:
+            self._scribe.tell(lambda run: run.log({"iteration": step, **row}, step=step))
+
+    def add_image(self, name: str, image: Any, step: int = 0, **_kwargs: Any) -> None:
+        """Log an RGB image of shape [H, W, 3]."""
+        if self._scribe is not None:
+            self._scribe.tell(lambda run: run.log({name: wandb.Image(image)}, step=step))
+
+    def conclude(self, runner: Runner, outcome: str, record: Record | None) -> None:
+        """Log the end and close the run; waits for W&B ``FINISH_TIMEOUT`` seconds at most.
+
+        Args:
+            runner: the trial's.
+            outcome: the record's status, or ``interrupted``.
+            record: ``None`` for a trial that was interrupted.
+        """
+        if self._scribe is None:
+            return
+        folder, step = Path(runner.work_dir), runner.iter
+        if outcome == "finished":
+            self._scribe.tell(lambda run: run.log(_pictures(runner, folder), step=step))
+            self._scribe.tell(lambda run: run.log(_loss_cdfs(folder), step=step))
+        if record is not None:
+            self._scribe.tell(lambda run: run.summary.update(run_summary(record)))
+        self._scribe.tell(lambda run: _end(run, outcome))
+        self._scribe.close(FINISH_TIMEOUT)
+        self._scribe = None
+
+
+def conclude(runner: Runner | None, outcome: str, record: Record | None = None) -> None:
+    """Close the W&B run of a trial, if it has one; see ``TrialRunBackend.conclude``."""
+    visualizer = runner.visualizer if runner is not None else None
+    for backend in getattr(visualizer, "_vis_backends", {}).values():
+        if isinstance(backend, TrialRunBackend) and runner is not None:
+            backend.conclude(runner, outcome, record)
+
+
+def run_id(sweep: str, trial_id: str) -> str:
+    """W&B's id of a trial; sweeps share trials, so the sweep is part of it."""
+    return re.sub(r"[^\w.-]", "-", f"{sweep}-{trial_id}")[-128:]
+
+
+def run_config(trial: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """What the run is filed under: the grid's coordinates on top, the detector's config below."""
+    loss = str(trial["loss"].get("type", "")).removeprefix("ablations.")
+    shared = {key: value for key, value in config.items() if key not in _NOT_SHARED}
+    if isinstance(shared.get("val_evaluator"), dict):
+        shared["val_evaluator"] = {**shared["val_evaluator"], "outfile": None}
+    return {
+        "loss": loss,
+        **trial["point"],
+        "seed": trial["seed"],
+        "sweep": trial["sweep"],
+        "trial": trial["id"],
+        "detector": shared,
+    }
+
+
+def run_summary(record: Record) -> dict[str, Any]:
+    """A record's figures as the run's summary: last AP and best, final losses, status."""
+    summary: dict[str, Any] = {"status": record.status, **record.metrics}
+    if record.reason:
+        summary["reason"] = record.reason
+    best = max(record.history, key=lambda row: row.get("AP", -1.0), default={})
+    if "AP" in best:
+        summary |= {"best/AP": best["AP"], "best/iteration": best["iteration"]}
+    summary |= {f"final/{name}": value for name, value in record.final.items()}
+    summary |= {f"AP_class/{name}": value for name, value in record.per_class.items()}
+    return summary | {f"timings/{name}": value for name, value in record.timings.items()}
+
+
+def _begin(folder: Path, trial: dict[str, Any], config: dict[str, Any]) -> Run:
+    if wandb is None:
+        raise ImportError(f"wandb cannot be imported: {_IMPORT_ERROR}")
+    own = folder / "wandb"
+    os.environ |= {
+        "WANDB_DATA_DIR": str(own / "staging"),
+        "WANDB_CACHE_DIR": str(own / "cache"),
+        "WANDB_CONFIG_DIR": str(own / "settings"),
+    }
+    settings = wandb.Settings(
+        console="off",
+        disable_code=True,
+        disable_git=True,
+        disable_job_creation=True,
+        finish_timeout=FINISH_TIMEOUT,
+        host="-",
+        init_timeout=_START_TIMEOUT,
+        silent=True,
+        x_disable_machine_info=True,
+        x_disable_meta=True,
+        x_disable_stats=True,
+        x_save_requirements=False,
+        x_service_wait=_START_TIMEOUT,
+        x_transaction_log_flush_interval=2.0,
+    )
+    run = wandb.init(
+        mode="offline",
+        project=os.environ.get("WANDB_PROJECT", PROJECT),
+        id=run_id(trial["sweep"], trial["id"]),
+        name=f"{trial['label']} seed {trial['seed']}",
+        group=trial["label"][:128],
+        job_type="trial",
+        tags=[trial["sweep"][:64]],
+        config=config,
+        dir=str(folder),
+        settings=settings,
+    )
+    run.define_metric("iteration", hidden=True)
+    for prefix in _PREFIXES:
+        run.define_metric(f"{prefix}*", step_metric="iteration")
+    return run
+
+
+def _end(run: Run, outcome: str) -> None:
+    if outcome == "interrupted":
+        run.mark_preempting()
+    run.finish(exit_code=0 if outcome in ("finished", "diverged") else 1)
+    wandb.teardown()
+
+
+def _pictures(runner: Runner, folder: Path) -> dict[str, Any]:
+    """The first validation images with their objects and what was found on them."""
+    dataset = runner.val_dataloader.dataset
+    labels = dict(enumerate(dataset.metainfo["classes"]))
+    of_category = {category: label for label, category in enumerate(dataset.cat_ids)}
+    with np.load(folder / waist.PREDICTIONS) as stored:
+        found = {name: stored[name] for name in waist.PREDICTION_COLUMNS}
+    pictures = []
+    for index in range(min(_PICTURES, len(dataset))):
+        info = dataset.get_data_info(index)
+        here = (found["image_id"] == info["img_id"]) & (found["score"] >= _SHOWN_SCORE)
+        drawn = {name: values[here] for name, values in found.items()}
+        guesses = [
+            _box([x, y, x + w, y + h], of_category[int(category)], float(score))
+            for (x, y, w, h), category, score in zip(
+                drawn["bbox"], drawn["category_id"], drawn["score"], strict=True
+            )
+        ]
+        objects = [_box(object["bbox"], object["bbox_label"]) for object in info["instances"]]
+        boxes = {
+            "predicted": {"box_data": guesses, "class_labels": labels},
+            "objects": {"box_data": objects, "class_labels": labels},
+        }
+        pictures.append(wandb.Image(info["img_path"], boxes=boxes, caption=str(info["img_id"])))
+    return {"predictions": pictures}
+
+
+def _box(corners: Any, label: int, score: float | None = None) -> dict[str, Any]:
+    position = dict(zip(("minX", "minY", "maxX", "maxY"), map(float, corners), strict=True))
+    box: dict[str, Any] = {"position": position, "domain": "pixel", "class_id": int(label)}
+    return box if score is None else {**box, "scores": {"score": score}}
+
+
+def _loss_cdfs(folder: Path) -> dict[str, Any]:
+    """Figure 4 of this trial's model, as charts that W&B draws."""
+    charts = {}
+    with np.load(folder / waist.PROBABILITIES) as stored:
+        for name in ("positive", "negative"):
+            counts = torch.from_numpy(stored[name])
+            if counts.any():
+                shares = [loss_cdf(counts, name == "positive", g).tolist() for g in _CDF_GAMMAS]
+                charts[f"loss_cdf/{name}s"] = wandb.plot.line_series(
+                    xs=torch.linspace(0, 1, _CDF_POINTS + 1).tolist(),
+                    ys=shares,
+                    keys=[f"gamma={gamma:g}" for gamma in _CDF_GAMMAS],
+                    title=f"Cumulative loss of {name}s, easiest first",
+                    xname=f"fraction of {name}s",
+                )
+    return charts
+
+
+def loss_cdf(counts: torch.Tensor, positive: bool, gamma: float) -> torch.Tensor:
+    """Share of the focal loss held by the easiest 0 %, 1 %, ... 100 % of some windows.
+
+    Args:
+        counts: windows by logit, int64 [record.LOGIT_BINS].
+        positive: whether the windows are positives.
+        gamma: of the loss; alpha drops out.
+
+    Returns:
+        float64 [101], from 0 to 1.
+    """
+    width = 2 * waist.LOGIT_LIMIT / waist.LOGIT_BINS
+    bins = torch.nonzero(counts).squeeze(1)
+    bins = bins.flip(0) if positive else bins  # easy first
+    logits = (-waist.LOGIT_LIMIT + width * (bins + 0.5)).double()
+    target = torch.full((len(bins),), 0 if positive else 1)
+    each = focal_loss(logits[:, None], target, gamma=gamma, alpha=None, reduction="none")
+    number = counts[bins].double()
+    loss = each.squeeze(1) * number
+    fraction = np.concatenate([[0.0], (number.cumsum(0) / number.sum()).numpy()])
+    share = np.concatenate([[0.0], (loss.cumsum(0) / loss.sum()).numpy()])
+    return torch.from_numpy(np.interp(np.linspace(0, 1, _CDF_POINTS + 1), fraction, share))

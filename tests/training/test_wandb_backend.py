@@ -1,0 +1,172 @@
+"""The backend against the real client, offline: what it writes, and that it cannot hold up a trial.
+
+A run is read back with wandb's own reader (``wandb leet inspect``).
+"""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+
+from ablations.analysis.loss_cdf import loss_curve
+from ablations.sweep import record as waist
+from ablations.sweep.files import write_json
+from ablations.sweep.record import Record
+from ablations.training import wandb_backend
+from ablations.training.wandb_backend import Scribe, TrialRunBackend, conclude, loss_cdf
+
+REPOSITORY = Path(__file__).parents[2]
+TRIAL = {
+    "id": "0123456789ab",
+    "sweep": "gamma_alpha",
+    "point": {"gamma": 2.0, "alpha": 0.25},
+    "label": "gamma=2 alpha=0.25",
+    "seed": 3,
+    "loss": {"type": "ablations.FocalLoss", "gamma": 2.0, "alpha": 0.25},
+}
+RECORD = Record(
+    trial_id=TRIAL["id"],
+    sweep=TRIAL["sweep"],
+    point=TRIAL["point"],
+    label=TRIAL["label"],
+    seed=TRIAL["seed"],
+    status="diverged",
+    reason="the loss was nan at iteration 30",
+    metrics={"AP": 41.0, "AP_L": None},
+    history=[{"iteration": 10, "AP": 43.5}, {"iteration": 20, "AP": 41.0}],
+    final={"loss": 0.5},
+)
+
+
+def inspect(trial: Path, *flags: str) -> str:
+    """The newest part of a trial's run, as wandb's own reader shows it."""
+    newest = sorted(trial.glob("wandb/offline-run-*/*.wandb"))[-1]
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", *flags, str(newest)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture
+def trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("WANDB_MODE", "WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    write_json(tmp_path / waist.TRIAL, TRIAL)
+    return tmp_path
+
+
+def backend_of(trial: Path) -> tuple[TrialRunBackend, Any]:
+    """A backend that has been given its config, and as much of a Runner as it looks at."""
+    backend = TrialRunBackend(save_dir=str(trial))
+    backend.add_config(Config({"model": {"type": "RetinaNet"}, "work_dir": str(trial)}))
+    visualizer = SimpleNamespace(_vis_backends={"wandb": backend})
+    return backend, SimpleNamespace(visualizer=visualizer, work_dir=str(trial), iter=30)
+
+
+def test_a_run_reads_back_as_the_trial(trial: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "5ec7e7" * 7)
+    backend, runner = backend_of(trial)
+    for step in (10, 20, 30):
+        backend.add_scalars({"train/loss": 1.0 / step}, step)
+        backend.add_scalars({"loss": 9.0, "time": 0.1}, step)  # LoggerHook's: not the run's
+        if step == 20:
+            backend.add_scalars({"val/AP": 41.0}, step)
+    conclude(runner, "diverged", RECORD)
+
+    run = json.loads(inspect(trial, "--summary"))
+    assert run["config"]["gamma"] == 2 and run["config"]["alpha"] == 0.25
+    assert run["config"]["loss"] == "FocalLoss" and run["config"]["seed"] == 3
+    assert run["config"]["detector"] == {"model": {"type": "RetinaNet"}}
+    assert run["summary"]["AP"] == 41.0 and run["summary"]["best/AP"] == 43.5
+    assert run["summary"]["best/iteration"] == 10
+    assert run["summary"]["status"] == "diverged"
+
+    records = [json.loads(line) for line in inspect(trial).splitlines()]
+    begun = next(record["run"] for record in records if record["type"] == "run")
+    assert begun["run_id"] == "gamma_alpha-0123456789ab"
+    assert begun["run_group"] == "gamma=2 alpha=0.25" and begun["job_type"] == "trial"
+    assert begun["tags"] == ["gamma_alpha"]
+    assert begun["display_name"] == "gamma=2 alpha=0.25 seed 3"
+    rows = [record["history"]["item"] for record in records if record["type"] == "history"]
+    assert [row["iteration"] for row in rows] == [10, 20, 30]
+    assert rows[1]["train/loss"] == 0.05 and rows[1]["val/AP"] == 41.0
+    kept = b"".join(path.read_bytes() for path in trial.rglob("*") if path.is_file())
+    assert b"5ec7e75ec7e7" not in kept
+    assert not list(trial.rglob("*.py"))
+
+
+def test_disabled_and_foreign_runs_write_nothing(
+    trial: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    backend, runner = backend_of(trial)
+    backend.add_scalars({"train/loss": 1.0}, 10)
+    conclude(runner, "finished", RECORD)
+    monkeypatch.delenv("WANDB_MODE")
+    (trial / waist.TRIAL).unlink()
+    backend, runner = backend_of(trial)
+    backend.add_scalars({"train/loss": 1.0}, 10)
+    conclude(runner, "finished", RECORD)
+    assert list(trial.iterdir()) == []
+
+
+@pytest.mark.parametrize("trouble", ["no wandb", "init raises", "hangs"])
+def test_losing_wandb_costs_a_bounded_time(
+    trial: Path, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    if trouble == "no wandb":
+        monkeypatch.setattr(wandb_backend, "wandb", None)
+    else:
+        monkeypatch.setattr(wandb_backend, "FINISH_TIMEOUT", 0.5)
+
+        def begin(*_: Any) -> None:
+            time.sleep(60 if trouble == "hangs" else 0)
+            raise OSError("no service")
+
+        monkeypatch.setattr(wandb_backend, "_begin", begin)
+    start = time.monotonic()
+    backend, runner = backend_of(trial)
+    for step in range(1000):
+        backend.add_scalars({"train/loss": 1.0}, step)
+    conclude(runner, "finished", RECORD)
+    assert time.monotonic() - start < 2.0
+
+
+def test_a_job_that_raises_ends_the_writing_and_nothing_else() -> None:
+    done = []
+    scribe = Scribe(lambda: done)
+    scribe.tell(lambda run: run.append(1))
+    scribe.tell(lambda run: run.fail())
+    scribe.tell(lambda run: run.append(2))
+    scribe.close(timeout=5.0)
+    assert done == [1]
+
+
+def test_importing_the_trial_starts_no_service() -> None:
+    code = (
+        "import ablations.training.trial, pathlib, threading\n"
+        "children = [p.read_text() for p in pathlib.Path('/proc/self/task').glob('*/children')]\n"
+        "print(threading.active_count(), ''.join(children).split())"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    assert done.stdout.split("\n")[-2] == "1 []"
+
+
+@pytest.mark.parametrize("positive", [True, False])
+def test_the_charts_cdf_is_the_reports(positive: bool) -> None:
+    rng = np.random.default_rng(0)
+    edges = (-waist.LOGIT_LIMIT, waist.LOGIT_LIMIT)
+    counts = np.histogram(rng.normal(-2, 2, 5000), waist.LOGIT_BINS, edges)[0].astype(np.int64)
+    expected = loss_curve(counts, positive, gamma=2.0)
+    grid = np.linspace(0, 1, 101)
+
+    found = loss_cdf(torch.from_numpy(counts), positive, gamma=2.0).numpy()
+    np.testing.assert_allclose(found, np.interp(grid, expected.fraction, expected.share), atol=1e-9)
