@@ -75,7 +75,8 @@ def lease_owner(folder: Path) -> dict[str, Any] | None:
 
 @dataclass
 class Lease:
-    """Hold ``folder`` for as long as the ``with`` block runs; it is made if it is missing.
+    """Hold ``folder`` for as long as the ``with`` block runs; it is made if it is missing, and
+    removed again if nothing was put into it.
 
     Raises (on entering):
         LeaseHeldError: a living owner holds it; the message names host and process.
@@ -89,6 +90,7 @@ class Lease:
         self._released = threading.Event()
 
     def __enter__(self) -> "Lease":
+        self._made = not self.folder.exists()
         self.folder.mkdir(parents=True, exist_ok=True)
         owner = {
             "host": socket.gethostname(),
@@ -119,6 +121,9 @@ class Lease:
         self._released.set()
         if self._held():
             self._path.unlink(missing_ok=True)
+        if self._made:
+            with contextlib.suppress(OSError):  # not empty: something was done in it
+                self.folder.rmdir()
 
     def _held(self) -> bool:
         owner = _read(self._path)
