@@ -22,18 +22,18 @@ BLOCK = 2048
 
 
 @triton.jit
-def focal_kernel(
-    logits: Any,
-    target: Any,
-    weight: Any,
-    upstream: Any,
-    gradient: Any,
-    block_sums: Any,
-    elements: Any,
-    classes: Any,
-    gamma: Any,
-    positive_factor: Any,
-    negative_factor: Any,
+def focal_kernel(  # type: ignore[no-untyped-def]  # Triton knows no annotation but constexpr
+    logits,
+    target,
+    weight,
+    upstream,
+    gradient,
+    block_sums,
+    elements,
+    gamma,
+    positive_factor,
+    negative_factor,
+    CLASSES: tl.constexpr,
     GAMMA_IS: tl.constexpr,
     HAS_WEIGHT: tl.constexpr,
     HAS_UPSTREAM: tl.constexpr,
@@ -42,12 +42,16 @@ def focal_kernel(
 ) -> None:
     """One block of flattened [N, C] logits. GAMMA_IS: 0, 1 or 2 where gamma is, else -1."""
     block = tl.program_id(0).to(tl.int64)
-    offset = block * SIZE + tl.arange(0, SIZE)
+    start = block * SIZE
+    offset = start + tl.arange(0, SIZE)
     inside = offset < elements
-    row = offset // classes
+    # One long division a block; within it short ones, by a constant.
+    first_row = start // CLASSES
+    along = (start - first_row * CLASSES).to(tl.int32) + tl.arange(0, SIZE)
+    row = first_row + along // CLASSES
     x = tl.load(logits + offset, mask=inside, other=0.0).to(tl.float32)
     label = tl.load(target + row, mask=inside, other=0)
-    positive = offset - row * classes == label
+    positive = along % CLASSES == label
     z = tl.where(positive, -x, x)
 
     e = tl.exp(-tl.abs(z))
@@ -74,7 +78,7 @@ def focal_kernel(
         factor = factor * weight_here
         kept = kept & (weight_here != 0)
     # Reading labels on the host would stall the device: a label that cannot be becomes a NaN.
-    bad = (label < 0) | (label > classes)
+    bad = (label < 0) | (label > CLASSES)
     factor = tl.where(bad, float("nan"), factor)
     kept = kept | (bad & inside)
 
@@ -89,7 +93,9 @@ def focal_kernel(
 
 
 @triton.jit
-def rescale_kernel(values: Any, factor: Any, elements: Any, SIZE: tl.constexpr) -> None:
+def rescale_kernel(  # type: ignore[no-untyped-def]
+    values, factor, elements, SIZE: tl.constexpr
+) -> None:
     """Multiply in place; a factor of 1, the usual case, touches no memory."""
     scale = tl.load(factor).to(tl.float32)
     if scale != 1.0:
@@ -131,10 +137,10 @@ def focal_sum(
                 gradient,
                 block_sums,
                 elements,
-                classes,
                 gamma,
                 positive_factor,
                 negative_factor,
+                CLASSES=classes,
                 GAMMA_IS=int(gamma) if gamma in (0, 1, 2) else -1,
                 HAS_WEIGHT=weight is not None,
                 HAS_UPSTREAM=upstream is not None,
