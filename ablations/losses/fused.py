@@ -11,7 +11,9 @@ pass hands that buffer out.
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -161,11 +163,13 @@ class _Sum(torch.autograd.Function):
         # A float16 gradient may underflow before a loss scaler multiplies it: made in backward.
         eager = needs_gradient and logits.dtype != torch.float16
         ctx.gradient = None
-        if is_dense(logits):
+        if is_dense(logits) and not fits_triton(pair, logits, weight):
             total, ctx.gradient = dense_sum(pair, logits, target, weight, scale, eager)
             return total
         if eager:
-            ctx.gradient = torch.empty(logits.shape, dtype=logits.dtype)
+            ctx.gradient = torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
+        if is_dense(logits):
+            return triton_sum(pair, logits, target, weight, scale, ctx.gradient)
         value = chunked(pair, logits, target, weight, scale, gradient=ctx.gradient)
         return torch.tensor(value, dtype=accumulation_type(logits))
 
@@ -176,6 +180,8 @@ class _Sum(torch.autograd.Function):
         # Made anew for float16, in a second pass over a retained graph, or to be differentiated.
         if gradient is None or torch.is_grad_enabled():
             gradient = gradient_of_sum(ctx.pair, logits, target, weight, ctx.scale, upstream)
+        elif fits_triton(ctx.pair, logits, weight):
+            gradient = triton_rescale(gradient, upstream)
         elif is_dense(logits) or upstream != 1:
             gradient.mul_(upstream)
         return gradient, None, None, None, None, None
@@ -219,6 +225,10 @@ def gradient_of_sum(
     """Gradient of sum(upstream * loss) in the logits' type, computed in the accumulation type."""
     if torch.is_grad_enabled():  # create_graph=True: the closed form is differentiated in its turn
         return (dense(pair, logits, target, weight, scale)[1] * upstream).to(logits.dtype)
+    if upstream.dim() == 0 and fits_triton(pair, logits, weight):
+        gradient = torch.empty_like(logits)
+        triton_sum(pair, logits, target, weight, scale, gradient, upstream)
+        return gradient
     if is_dense(logits):
         gradient = dense(pair, logits, target, weight, scale)[1]
     else:
@@ -305,6 +315,50 @@ def fits_native(logits: Tensor, weight: Tensor | None) -> bool:
     """Whether the compiled form of the focal loss can read these tensors, and is there."""
     plain = logits.dtype == torch.float32 and logits.is_contiguous()
     return plain and (weight is None or weight.shape[1] == 1) and native.library() is not None
+
+
+def fits_triton(pair: PairLoss, logits: Tensor, weight: Tensor | None) -> bool:
+    """Whether the CUDA kernel can read these tensors, and triton is there to compile it."""
+    single = torch.promote_types(logits.dtype, torch.float32) == torch.float32
+    plain = logits.is_cuda and single and logits.is_contiguous() and type(pair.curve) is Focal
+    return plain and (weight is None or weight.shape[1] == 1) and has_triton()
+
+
+@cache
+def has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+def triton_sum(
+    pair: PairLoss,
+    logits: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    scale: float,
+    gradient: Tensor | None,
+    upstream: Tensor | None = None,
+) -> Tensor:
+    """The sum, on the device; also fill ``gradient``, times ``upstream`` if given."""
+    from ablations.losses import triton_kernel
+
+    curve = pair.curve
+    assert isinstance(curve, Focal)  # see fits_triton
+    return triton_kernel.focal_sum(
+        logits,
+        target.contiguous(),
+        None if weight is None else weight.contiguous(),
+        curve.gamma,
+        pair.positive_factor * scale,
+        pair.negative_factor * scale,
+        gradient,
+        upstream,
+    )
+
+
+def triton_rescale(gradient: Tensor, upstream: Tensor) -> Tensor:
+    from ablations.losses import triton_kernel
+
+    return triton_kernel.rescale(gradient, upstream)
 
 
 def add_positives(
