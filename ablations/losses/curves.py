@@ -50,7 +50,7 @@ class Curve:
         self,
         x: Tensor,
         slope: bool = True,
-        out: Scratch = NEW,  # noqa: ARG002
+        out: Scratch = NEW,
     ) -> tuple[Tensor, Tensor | None]:
         """Value and d(value)/dx of pairs with y = 0, both of x's shape (slope only if asked)."""
         if not slope:
