@@ -35,7 +35,6 @@ def loss_curve(loss_cls):
     return torch.tensor(curve)
 
 
-@pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("gamma", [0.5, 2.0])
 def test_training_follows_mmdets_focal_loss(gamma):
     ours = loss_curve({"type": "ablations.FocalLoss", "gamma": gamma})
