@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from ablations.sweep import run
+from ablations.sweep import run, tracking
 from ablations.sweep.errors import UsageError
 from ablations.sweep.estimate import Estimate, estimate
 from ablations.sweep.grid import load_grid
@@ -21,7 +20,6 @@ from ablations.sweep.plan import load_config, parse_options, plan, prepare_confi
 from ablations.sweep.record import LOG
 
 DEFAULT_CONFIG = "configs/retinanet_r18_digits.py"
-WANDB_MODES = ("offline", "online", "disabled")
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -43,7 +41,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--json", action="store_true", help="with --dry-run: one JSON object")
     add("--retry-failed", action="store_true", help="run trials that raised again")
     add("--no-report", action="store_true", help="train only")
-    add("--wandb", choices=WANDB_MODES, help="default: WANDB_MODE, or else offline")
+    add("--wandb", choices=tracking.MODES, help="default: WANDB_MODE, or else offline")
     args = parser.parse_args(arguments)
     for name in ("workers", "gpus_per_trial"):
         value = getattr(args, name)
@@ -54,9 +52,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     if args.json and not args.dry_run:
         parser.error("--json goes with --dry-run")
     args.seeds = list(dict.fromkeys(args.seeds))
-    if args.wandb is None:
-        asked = os.environ.get("WANDB_MODE", "")
-        args.wandb = asked if asked in WANDB_MODES else WANDB_MODES[0]
+    args.wandb = tracking.mode(args.wandb)
     if args.workers is None:
         args.workers = default_workers(args.gpus_per_trial)
     return args
