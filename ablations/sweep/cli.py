@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from ablations.sweep import run
+from ablations.sweep import run, tracking
 from ablations.sweep.errors import UsageError
 from ablations.sweep.estimate import Estimate, estimate
 from ablations.sweep.grid import load_grid
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from ablations.sweep.slurm import SlurmLauncher, Submission
 
 DEFAULT_CONFIG = "configs/retinanet_r18_digits.py"
-WANDB_MODES = ("offline", "online", "disabled")
 LAUNCHERS = ("local", "slurm")
 SLURM_SETTINGS = Path("configs/slurm.toml")
 
@@ -51,7 +49,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--json", action="store_true", help="with --dry-run: one JSON object")
     add("--retry-failed", action="store_true", help="run trials that raised again")
     add("--no-report", action="store_true", help="train only")
-    add("--wandb", choices=WANDB_MODES, help="default: WANDB_MODE, or else offline")
+    add("--wandb", choices=tracking.MODES, help="default: WANDB_MODE, or else offline")
     slurm = parser.add_argument_group("Slurm").add_argument
     slurm("--wait", action="store_true", help="follow the trials to their end")
     slurm("--slurm", nargs="+", default=[], metavar="K=V", help="settings over those of the file")
@@ -68,9 +66,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     if args.launcher != "slurm" and (args.wait or args.slurm or args.slurm_settings):
         parser.error("--wait, --slurm and --slurm-settings go with --launcher slurm")
     args.seeds = list(dict.fromkeys(args.seeds))
-    if args.wandb is None:
-        asked = os.environ.get("WANDB_MODE", "")
-        args.wandb = asked if asked in WANDB_MODES else WANDB_MODES[0]
+    args.wandb = tracking.mode(args.wandb)
     if args.workers is None and args.launcher == "local":
         args.workers = default_workers(args.gpus_per_trial)
     return args
