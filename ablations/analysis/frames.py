@@ -79,13 +79,12 @@ def load_sweeps(work_dirs: Iterable[Path]) -> pd.DataFrame:
     return trial_frame(read_sweeps(work_dirs))
 
 
-def per_class_frame(sweeps: Sweeps) -> pd.DataFrame:
+def per_class_frame(states: list[TrialState]) -> pd.DataFrame:
     """AP in percent by class, one row a finished trial and class: ``label``, ``seed``, ``class``,
     ``AP`` (missing where the class has no object)."""
     rows = [
         {"label": state.entry.label, "seed": state.entry.seed, "class": name, "AP": value}
-        for _, trials in sweeps
-        for state in trials
+        for state in states
         if state.state == "finished" and state.record is not None
         for name, value in state.record.per_class.items()
     ]

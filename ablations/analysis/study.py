@@ -119,8 +119,7 @@ def paper_figures(study: Study) -> pd.DataFrame:
             [label, *(getattr(row, m) for m in paper.FIGURES)] for label, row in rows.items()
         ]
     else:
-        number = str(study.manifests[0].grid.get("table") or "").lower().removeprefix("table ")
-        table = paper.TABLES.get(number)
+        table = paper.table_named(study.manifests[0].grid.get("table"))
         figures = [] if table is None else _table_figures(study, table)
     return pd.DataFrame(figures, columns=["label", *paper.FIGURES]).set_index("label")
 
