@@ -266,7 +266,7 @@ def settle(work_dir: Path) -> None:
         for trial, job in mine.items():
             state = trial_state(work_dir, _entry(trial))
             if state.state in ("pending", "interrupted") and job.state in _ENDS:
-                reason = f"{_ENDS[job.state]} (Slurm job {job.id} is {job.state})"
+                reason = f"{_ENDS[job.state]} (Slurm job {job.id})"
                 _note(state.folder, state="interrupted", reason=reason)
         write_json(each.path, read_json(each.path) | {"settled": True})
 

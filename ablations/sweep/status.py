@@ -58,8 +58,11 @@ def _ask_slurm(work_dir: Path) -> tuple[dict[str, SlurmJob], str]:
 
 
 def _table(states: Sequence[TrialState], found: Mapping[str, SlurmJob], slurm: bool) -> Table:
-    columns = ["trial", "point", "seed", "state", "iteration", "loss", "left"]
-    table = Table(*columns, *(["Slurm"] if slurm else []), "reason", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for name in ("trial", "point", "seed", "state", "iteration", "loss", "left"):
+        table.add_column(name, no_wrap=True)
+    for name in ["Slurm", "reason"] if slurm else ["reason"]:
+        table.add_column(name, overflow="fold")
     for state in states:
         row = [state.entry.id, state.entry.label, str(state.entry.seed), *describe(state)]
         if slurm:

@@ -4,14 +4,17 @@ It needs neither root nor systemd nor a database. Every process is a child of th
 stopped by its id.
 """
 
+import contextlib
 import getpass
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "scontrol", "srun")
@@ -129,6 +132,26 @@ class SlurmCluster:
         """Start the daemon of one node."""
         self._start(f"slurmd {node}", "-D", "-N", node)
 
+    def lose_node(self, node: str) -> None:
+        """The node dies: its daemon and everything that it runs, without a word."""
+        self._daemons.pop(f"slurmd {node}").kill()
+        for process in self._processes_of(node):
+            process.kill()
+        self.run("scontrol", "update", f"nodename={node}", "state=down", "reason=lost")
+
+    def _processes_of(self, node: str) -> list["_Process"]:
+        """The jobs' processes on a node, and Slurm's that stand over them."""
+        mine = {f"SLURMD_NODENAME={node}", f"SLURM_CONF={self.folder / 'slurm.conf'}"}
+        found = [process for process in _Process.all() if mine <= process.environment()]
+        parents = {process.parent() for process in found}
+        steps = [process for process in parents if "slurmstepd" in process.name()]
+        return [*steps, *found]
+
+    def return_node(self, node: str) -> None:
+        """The node is back."""
+        self.start_node(node)
+        self.run("scontrol", "update", f"nodename={node}", "state=resume")
+
     def stop_controller(self) -> None:
         """The cluster no longer answers; what runs goes on."""
         _end(self._daemons.pop("slurmctld"))
@@ -193,6 +216,37 @@ class SlurmCluster:
                 _end(self._daemons.pop(name))
             if self._munged is not None:
                 _end(self._munged)
+
+
+@dataclass(frozen=True)
+class _Process:
+    """A process as /proc shows it; one that has ended has no name and no environment."""
+
+    id: int
+
+    @staticmethod
+    def all() -> list["_Process"]:
+        return [_Process(int(path.name)) for path in Path("/proc").glob("[0-9]*")]
+
+    def _read(self, name: str) -> str:
+        try:
+            return Path(f"/proc/{self.id}/{name}").read_text(errors="replace")
+        except OSError:
+            return ""
+
+    def environment(self) -> set[str]:
+        return set(self._read("environ").split("\0"))
+
+    def name(self) -> str:
+        return self._read("cmdline")
+
+    def parent(self) -> "_Process":
+        fields = self._read("stat").rpartition(")")[2].split()
+        return _Process(int(fields[1]) if fields else 0)
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.id, signal.SIGKILL)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -1,7 +1,8 @@
 """A trial that trains nothing, for tests of whatever starts trials.
 
 Its ``trial.json`` says how many ``steps`` of a tenth of a second it takes and what goes wrong:
-``{"raise": message}``, ``{"die": [attempts that are killed at step 3]}``. It counts its steps in
+``{"raise": message}``, ``{"die": [attempts that are killed at step 3]}``, ``{"deaf": True}`` (it
+does not hear signals). It counts its steps in
 ``checkpoint.json`` and the times and places it ran in ``runs.jsonl``. SIGTERM and SIGUSR2 make it
 save its step and exit with 130.
 """
@@ -18,7 +19,7 @@ from ablations.sweep.files import read_json, write_json
 from ablations.sweep.launcher import Job
 from ablations.sweep.lease import Lease
 from ablations.sweep.ledger import Entry, trial_folder
-from ablations.sweep.record import STATUS, TRIAL, Record, write_record
+from ablations.sweep.record import STATUS, TRIAL, Record, read_record, write_record
 
 ENTRY_POINT = "stub_trial:main"
 STEP = 0.1
@@ -40,7 +41,7 @@ def main(folder: str) -> None:
         _meet(Path(folder))
     if os.environ.get("RANK", "0") == "0":
         with Lease(Path(folder)):
-            sys.exit(_run(Path(folder)))
+            sys.exit(0 if read_record(Path(folder)) else _run(Path(folder)))
 
 
 def _run(folder: Path) -> int:
@@ -56,14 +57,14 @@ def _run(folder: Path) -> int:
     saved = folder / "checkpoint.json"
     step = first = read_json(saved) or 0
     began = time.time()
-    if "raise" in asked and asked.get("raising", True):
+    if "raise" in asked:
         _record(folder, "failed", str(asked["raise"]), step)
         return 1
     while step < asked.get("steps", 1):
         step += 1
         time.sleep(STEP)
         write_json(saved, step)
-        if told:
+        if told and not asked.get("deaf"):
             name = signal.Signals(told[0]).name
             now = {"state": "interrupted", "reason": f"stopped by {name}"}
             write_json(folder / STATUS, read_json(folder / STATUS) | now)
@@ -139,3 +140,8 @@ def _meet(folder: Path) -> None:
             with server.accept()[0] as line:
                 found.append(json.loads(line.recv(4096)))
     write_json(folder / "ranks.json", found)
+
+
+def refuse(folders: list[Path]) -> list[str]:
+    """A check that finds something wrong with every trial."""
+    return [f"gamma is -1 in {folder.name}" for folder in folders]
