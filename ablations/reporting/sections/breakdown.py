@@ -13,7 +13,7 @@ WIDEST = 20
 """Classes to show in the text; the CSV has all of them."""
 
 
-def per_class(study: Study, out: Path) -> Section:  # noqa: ARG001
+def per_class(study: Study, out: Path) -> Section:
     """Mean AP over seeds by class and cell."""
     frame = per_class_frame(study.states)
     if frame.empty:
@@ -33,7 +33,7 @@ def per_class(study: Study, out: Path) -> Section:  # noqa: ARG001
     return Section(paragraphs(heading("By class"), shown(table), more), [table])
 
 
-def cost(study: Study, out: Path) -> Section:  # noqa: ARG001
+def cost(study: Study, out: Path) -> Section:
     """Device-hours by cell, of all trials that left a record."""
     trials = study.trials[study.trials["device_s"].notna()]
     if trials.empty:
