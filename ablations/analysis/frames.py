@@ -10,8 +10,7 @@ Columns of a frame of trials, in this order:
 - ``AP``, ``AP50``, ``AP75``, ``AP_S``, ``AP_M``, ``AP_L``: COCO box AP in percent;
 - ``iterations``, ``iteration_s`` (median), ``train_s``, ``evaluation_s``, ``wall_s``, ``device_s``
   (wall x processes), all in seconds, ``peak_memory_bytes``, ``device``;
-- ``loss``: the loss that was built, ``final_*``: means over the curve's last rows;
-- ``torch``, ``mmdet``, ...: not here, see ``versions_of``.
+- ``loss_config``: the loss that was built, ``final_*``: means over the curve's last rows.
 """
 
 from collections.abc import Iterable

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from ablations.analysis import paper
@@ -136,14 +135,3 @@ def _table_figures(study: Study, table: paper.PaperTable) -> list[list[Any]]:
         if row is not None and set(point) <= set(keys):
             found.append([label, *(float(row[metric]) for metric in paper.FIGURES)])
     return found
-
-
-def count_states(study: Study) -> pd.DataFrame:
-    """Number of trials by cell and state: one row a cell, one column a state that occurs."""
-    counts = study.trials.groupby(["label", "state"]).size().unstack(fill_value=0)
-    return counts.reindex(study.labels).astype(int)
-
-
-def share_finished(study: Study) -> float:
-    """Finished trials over planned ones."""
-    return len(study.finished) / len(study.trials) if len(study.trials) else np.nan

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.image import imread
 from numpy.typing import NDArray
 
+from ablations.analysis.arrays import read_arrays
 from ablations.analysis.curves import read_curve
 from ablations.analysis.study import Study
 from ablations.reporting.figures.curves import plot_loss, plot_negative_share
@@ -17,7 +18,7 @@ from ablations.reporting.sections.cdfs import figure_4_trial
 from ablations.reporting.sections.section import Section, heading, paragraphs, picture
 from ablations.sweep.files import read_json, sha256
 from ablations.sweep.ledger import TrialState
-from ablations.sweep.record import CURVE, PREDICTIONS
+from ablations.sweep.record import CURVE, PREDICTION_COLUMNS, PREDICTIONS
 
 IMAGES = 3
 
@@ -146,8 +147,7 @@ def _true_boxes(truth: dict[str, Any], image_id: int, names: dict[int, str]) -> 
 
 
 def _load(state: TrialState) -> dict[str, NDArray[Any]]:
-    with np.load(state.folder / PREDICTIONS, allow_pickle=False) as stored:
-        return {name: stored[name] for name in stored.files}
+    return read_arrays(state.folder / PREDICTIONS, PREDICTION_COLUMNS)
 
 
 def _found_boxes(arrays: dict[str, NDArray[Any]], image_id: int, names: dict[int, str]) -> Boxes:
