@@ -72,8 +72,10 @@ def pairwise_loss(
     loss: Tensor
     if reduction == "none":
         loss = _Elementwise.apply(logits, target, weight, pair, scale)
-    elif torch.compiler.is_compiling():  # the compiler fuses the sum by itself
-        loss = _Elementwise.apply(logits, target, weight, pair, scale).sum()
+    elif torch.compiler.is_compiling():
+        # The compiler fuses the sum, but adds one by one: in float32 that loses a digit.
+        loss = _Elementwise.apply(logits, target, weight, pair, scale)
+        loss = loss.sum(dtype=torch.float64).to(loss.dtype)
     else:
         loss = _Sum.apply(logits, target, weight, pair, scale, needs_gradient)
     return loss if divisor is None else loss / divisor
