@@ -19,6 +19,7 @@ from ablations.sweep.errors import UsageError
 from ablations.sweep.launcher import Job
 from ablations.sweep.lease import Lease, LeaseHeldError
 from ablations.sweep.local import LocalLauncher
+from ablations.sweep.tracking import sending
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -40,13 +41,15 @@ def main(arguments: list[str] | None = None) -> int:
                 print(line, flush=True)
             run.write_sweep(request, checked["data"], run.command_line())
             print(cli.headline(args, request), flush=True)
-            with Display() as display:
+            with Display() as display, sending(request.work_dir, args.wandb):
                 job = Job(request.work_dir, todo, gpus_per_trial=args.gpus_per_trial)
                 LocalLauncher(args.workers).run(job, display)
         else:
             print(f"all {len(request.trials)} trials of {request.work_dir} are done", flush=True)
     if not args.no_report:
         report(request.work_dir, bool(todo))
+    if args.wandb != "disabled":
+        send(request.work_dir, args.wandb == "online", not args.no_report)
     return cli.conclude(request)
 
 
@@ -58,6 +61,21 @@ def report(work_dir: Path, changed: bool) -> None:
 
         write_report([work_dir], out)
     print(f"report: {out / 'README.md'}", flush=True)
+
+
+def send(work_dir: Path, online: bool, with_report: bool) -> None:
+    """Send what W&B does not have yet, if that was asked for; otherwise say how to."""
+    from ablations.reporting.wandb_sync import sync, unsent
+
+    if online and unsent([work_dir]):
+        if with_report:
+            from ablations.reporting.wandb_dashboard import publish
+
+            publish([work_dir], Path("reports") / work_dir.name)
+        else:
+            print(f"W&B: {sync([work_dir])}", flush=True)
+    if left := len(unsent([work_dir])):
+        print(f"W&B: {left} runs to send; python runners/report.py {work_dir} --wandb sends them")
 
 
 if __name__ == "__main__":
