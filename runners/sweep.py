@@ -20,6 +20,7 @@ from ablations.sweep.errors import UsageError  # noqa: E402
 from ablations.sweep.launcher import Job  # noqa: E402
 from ablations.sweep.lease import Lease, LeaseHeldError  # noqa: E402
 from ablations.sweep.local import LocalLauncher  # noqa: E402
+from ablations.sweep.tracking import sending  # noqa: E402
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -49,12 +50,14 @@ def main(arguments: list[str] | None = None) -> int:
             if slurm and not args.wait:
                 print(cli.submitted(slurm.submit(job), request.work_dir))
                 return 0
-            with Display() as display:
+            with Display() as display, sending(request.work_dir, args.wandb):
                 launcher.run(job, display)
         else:
             print(f"all {len(request.trials)} trials of {request.work_dir} are done", flush=True)
     if not args.no_report:
         report(request.work_dir, bool(todo))
+    if args.wandb != "disabled":
+        send(request.work_dir, args.wandb == "online", not args.no_report)
     return cli.conclude(request)
 
 
@@ -72,6 +75,21 @@ def report(work_dir: Path, changed: bool) -> None:
 
         write_report([work_dir], out)
     print(f"report: {out / 'README.md'}", flush=True)
+
+
+def send(work_dir: Path, online: bool, with_report: bool) -> None:
+    """Send what W&B does not have yet, if that was asked for; otherwise say how to."""
+    from ablations.reporting.wandb_sync import sync, unsent
+
+    if online and unsent([work_dir]):
+        if with_report:
+            from ablations.reporting.wandb_dashboard import publish
+
+            publish([work_dir], Path("reports") / work_dir.name)
+        else:
+            print(f"W&B: {sync([work_dir])}", flush=True)
+    if left := len(unsent([work_dir])):
+        print(f"W&B: {left} runs to send; python runners/report.py {work_dir} --wandb sends them")
 
 
 if __name__ == "__main__":

@@ -159,8 +159,9 @@ def _run_wandb(files: Sequence[Path], ended: bool) -> list[str]:
             "WANDB_PROGRAM": "runners/report.py",
             "WANDB_X_UPDATE_FINISH_STATE": str(ended).lower(),
         }
-        environment.pop("WANDB_MODE", None)
-        environment.pop("WANDB_SERVICE", None)
+        # Silent, it would say nothing of errors either.
+        for name in ("WANDB_MODE", "WANDB_SERVICE", "WANDB_SILENT", "WANDB_QUIET"):
+            environment.pop(name, None)
         try:
             done = subprocess.run(
                 [*command, *(str(file.resolve()) for file in files)],
