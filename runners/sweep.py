@@ -31,24 +31,37 @@ def main(arguments: list[str] | None = None) -> int:
         cli.print_plan(args, request)
         return 0
     os.environ["WANDB_MODE"] = args.wandb  # the trials inherit it
+    slurm = None
+    if args.launcher == "slurm":
+        slurm = cli.slurm_launcher(args, report_command(request.work_dir))
+    launcher = slurm or LocalLauncher(args.workers)
     with Lease(request.work_dir):
         if args.retry_failed:
             run.set_failed_aside(request)
         todo = cli.unfinished(request)
         if todo:
-            checked = run.preflight(request)
+            checked = (run.preflight_without_torch if slurm else run.preflight)(request)
             for line in checked["notes"]:
                 print(line, flush=True)
             run.write_sweep(request, checked["data"], run.command_line())
             print(cli.headline(args, request), flush=True)
+            job = Job(request.work_dir, todo, gpus_per_trial=args.gpus_per_trial)
+            if slurm and not args.wait:
+                print(cli.submitted(slurm.submit(job), request.work_dir))
+                return 0
             with Display() as display:
-                job = Job(request.work_dir, todo, gpus_per_trial=args.gpus_per_trial)
-                LocalLauncher(args.workers).run(job, display)
+                launcher.run(job, display)
         else:
             print(f"all {len(request.trials)} trials of {request.work_dir} are done", flush=True)
     if not args.no_report:
         report(request.work_dir, bool(todo))
     return cli.conclude(request)
+
+
+def report_command(work_dir: Path) -> list[str]:
+    """What a cluster runs to write the report when the sweep has ended."""
+    script = Path(__file__).with_name("report.py")
+    return [sys.executable, str(script), str(work_dir), "--out", f"reports/{work_dir.name}"]
 
 
 def report(work_dir: Path, changed: bool) -> None:

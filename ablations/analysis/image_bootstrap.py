@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from ablations.analysis.matching import match_trial
 from ablations.analysis.resampling import image_weights, resampled_ap
 from ablations.analysis.study import Study
+from ablations.sweep.files import sha256
 from ablations.sweep.ledger import TrialState
 from ablations.sweep.record import PREDICTIONS
 
@@ -39,6 +40,7 @@ class _Job:
     key: tuple[str, int]
     annotations: Path
     predictions: Path
+    digest: str
     classes: tuple[str, ...]
     cache: Path
 
@@ -47,6 +49,9 @@ def resample_study(study: Study) -> Resamples:
     """Resampled AP of the study's finished trials that kept their predictions.
 
     What was computed is kept in the sweep's ``resamples`` folder by the predictions' checksum.
+
+    Raises:
+        ValueError: a file of predictions is damaged or is not the one that its record describes.
     """
     jobs = [job for state in _chosen(study) if (job := _job(state)) is not None]
     missing = [job for job in jobs if not job.cache.is_file()]
@@ -95,6 +100,7 @@ def _job(state: TrialState) -> _Job | None:
         (state.entry.label, state.entry.seed),
         annotations,
         state.folder / PREDICTIONS,
+        predictions,
         tuple(record.data.get("classes", ())),
         work_dir / CACHE / f"{predictions[:16]}-{str(digest)[:16]}-{RESAMPLES}-{SEED}.npy",
     )
@@ -111,6 +117,8 @@ def _compute_all(jobs: list[_Job]) -> list[NDArray[np.float64]]:
 
 
 def _compute(job: _Job) -> NDArray[np.float64]:
+    if sha256(job.predictions) != job.digest:
+        raise ValueError(f"{job.predictions} is not the file that its record describes")
     matches = match_trial(job.annotations, job.predictions, job.classes)
     generator = np.random.default_rng(SEED)
     weights = image_weights(len(matches.image_ids), RESAMPLES, generator)

@@ -5,6 +5,7 @@ a local run is never compared with Table 1e by a difference. The alpha/gamma abl
 sources call "Table 2" is Table 1a and 1b in arXiv v2.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,6 +126,11 @@ TABLE_3 = PaperTable(
 TABLES = {
     table.number: table for table in (TABLE_1A, TABLE_1B, TABLE_1C, TABLE_1D, TABLE_1E, TABLE_3)
 }
+
+
+def table_named(name: str | None) -> PaperTable | None:
+    """The table that "1b", "table_1b" or "Table 1b" names; ``None`` for anything else."""
+    return TABLES.get(re.sub(r"^table[ _]?", "", str(name or "").lower()))
 
 
 def gamma_alpha_cells() -> pd.DataFrame:

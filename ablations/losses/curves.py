@@ -50,7 +50,7 @@ class Curve:
         self,
         x: Tensor,
         slope: bool = True,
-        out: Scratch = NEW,  # noqa: ARG002
+        out: Scratch = NEW,
     ) -> tuple[Tensor, Tensor | None]:
         """Value and d(value)/dx of pairs with y = 0, both of x's shape (slope only if asked)."""
         if not slope:
@@ -60,7 +60,7 @@ class Curve:
             leaf = x if again else x.detach().requires_grad_()
             value = self.value(-leaf)
             (gradient,) = torch.autograd.grad(value.sum(), leaf, create_graph=again)
-        return value.detach(), gradient
+        return value.detach(), gradient.contiguous()
 
     def positive(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Value and slope of pairs with y = 1: those of y = 0 at -x, mirrored."""

@@ -21,7 +21,8 @@ from ablations.losses.curves import (
     Poly1Focal,
     check_number,
 )
-from ablations.losses.fused import PairLoss, pairwise_loss
+from ablations.losses.fused import pairwise_loss
+from ablations.losses.pairs import PairLoss
 
 __all__ = [
     "asymmetric_loss",

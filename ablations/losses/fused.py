@@ -1,40 +1,27 @@
-"""Evaluate a curve on [N, C] logits and integer labels: loss and gradient in one pass.
-
-Detection makes nearly every anchor-class pair a negative. So no one-hot target is built: each chunk
-of logits, small enough to stay in the cache, is evaluated as if every pair were a negative; then
-what is not one (ignored anchors, the positives' own classes) is set to zero, and the few positives
-are written on top.
+"""The loss of a batch of anchors: loss and gradient in one pass, whichever way is fastest.
 
 The forward pass already makes the gradient, scaled, in the only large buffer there is; the backward
-pass hands that buffer out.
+pass hands that buffer out. Four ways lead to the same numbers:
+
+- `native`: focal loss in float32 on the CPU, compiled for the machine;
+- `chunked`: everything else on the CPU;
+- `triton_kernel`: focal loss on CUDA;
+- `dense`: everything else.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ablations.losses import native
-from ablations.losses.curves import Curve, Focal, Scratch
+from ablations.losses import chunked, dense, native
+from ablations.losses.pairs import PairLoss, Pairs
 
-# Elements in a chunk, per thread: four float32 buffers of this size fit the second-level cache.
-CHUNK = 32_768
 REDUCTIONS = ("none", "mean", "sum")
-
-
-@dataclass(frozen=True)
-class PairLoss:
-    """A curve and the factors alpha_t: the loss of one anchor-class pair, before any weight."""
-
-    curve: Curve
-    positive_factor: float = 1.0
-    negative_factor: float = 1.0
 
 
 def pairwise_loss(
@@ -80,13 +67,15 @@ def pairwise_loss(
             scale /= float(avg_factor) + torch.finfo(torch.float32).eps
     if weight is not None:
         weight = weight.reshape(len(logits), 1 if weight.numel() == len(logits) else -1)
-        weight = weight.to(accumulation_type(logits))
+        weight = weight.to(torch.promote_types(logits.dtype, torch.float32))
     needs_gradient = torch.is_grad_enabled() and logits.requires_grad
     loss: Tensor
     if reduction == "none":
         loss = _Elementwise.apply(logits, target, weight, pair, scale)
-    elif torch.compiler.is_compiling():  # the compiler fuses the sum by itself
-        loss = _Elementwise.apply(logits, target, weight, pair, scale).sum()
+    elif torch.compiler.is_compiling():
+        # The compiler fuses the sum, but adds one by one: in float32 that loses a digit.
+        loss = _Elementwise.apply(logits, target, weight, pair, scale)
+        loss = loss.sum(dtype=torch.float64).to(loss.dtype)
     else:
         loss = _Sum.apply(logits, target, weight, pair, scale, needs_gradient)
     return loss if divisor is None else loss / divisor
@@ -141,8 +130,19 @@ def describe(tensor: Tensor) -> str:
 
 
 def is_dense(logits: Tensor) -> bool:
-    """Whether to evaluate in whole-tensor operations that never read a value on the host."""
+    """Whether reading a value on the host is out of the question."""
     return logits.device.type != "cpu" or torch.compiler.is_compiling()
+
+
+def fits_triton(pairs: Pairs) -> bool:
+    """Whether the CUDA kernel can read these pairs, and triton is there to compile it."""
+    single = pairs.logits.is_cuda and pairs.dtype == torch.float32
+    return single and pairs.compiled_gamma is not None and has_triton()
+
+
+@cache
+def has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
 
 
 class _Sum(torch.autograd.Function):
@@ -161,27 +161,23 @@ class _Sum(torch.autograd.Function):
         ctx.save_for_backward(logits, target, weight)
         ctx.pair, ctx.scale = pair, scale
         # A float16 gradient may underflow before a loss scaler multiplies it: made in backward.
-        eager = needs_gradient and logits.dtype != torch.float16
-        ctx.gradient = None
-        if is_dense(logits) and not fits_triton(pair, logits, weight):
-            total, ctx.gradient = dense_sum(pair, logits, target, weight, scale, eager)
-            return total
-        if eager:
-            ctx.gradient = torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
-        if is_dense(logits):
-            return triton_sum(pair, logits, target, weight, scale, ctx.gradient)
-        value = chunked(pair, logits, target, weight, scale, gradient=ctx.gradient)
-        return torch.tensor(value, dtype=accumulation_type(logits))
+        now = needs_gradient and logits.dtype != torch.float16
+        gradient = torch.empty_like(logits, memory_format=torch.contiguous_format) if now else None
+        ctx.gradient = gradient
+        return total(Pairs(pair, logits, target, weight, scale), gradient)
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         logits, target, weight = ctx.saved_tensors
         gradient, ctx.gradient = ctx.gradient, None
+        pairs = Pairs(ctx.pair, logits, target, weight, ctx.scale)
         # Made anew for float16, in a second pass over a retained graph, or to be differentiated.
         if gradient is None or torch.is_grad_enabled():
-            gradient = gradient_of_sum(ctx.pair, logits, target, weight, ctx.scale, upstream)
-        elif fits_triton(ctx.pair, logits, weight):
-            gradient = triton_rescale(gradient, upstream)
+            gradient = gradient_of(pairs, upstream)
+        elif fits_triton(pairs):
+            from ablations.losses import triton_kernel
+
+            triton_kernel.rescale(gradient, upstream)
         elif is_dense(logits) or upstream != 1:
             gradient.mul_(upstream)
         return gradient, None, None, None, None, None
@@ -201,243 +197,56 @@ class _Elementwise(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(logits, target, weight)
         ctx.pair, ctx.scale = pair, scale
+        pairs = Pairs(pair, logits, target, weight, scale)
         if is_dense(logits):
-            return dense(pair, logits, target, weight, scale)[0]
-        loss = torch.empty(logits.shape, dtype=accumulation_type(logits))
-        chunked(pair, logits, target, weight, scale, loss=loss)
+            return dense.evaluate(pairs)[0]
+        loss = torch.empty(logits.shape, dtype=pairs.dtype)
+        evaluate_on_cpu(pairs, loss=loss)
         return loss
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         logits, target, weight = ctx.saved_tensors
-        gradient = gradient_of_sum(ctx.pair, logits, target, weight, ctx.scale, upstream)
-        return gradient, None, None, None, None
+        pairs = Pairs(ctx.pair, logits, target, weight, ctx.scale)
+        return gradient_of(pairs, upstream), None, None, None, None
 
 
-def gradient_of_sum(
-    pair: PairLoss,
-    logits: Tensor,
-    target: Tensor,
-    weight: Tensor | None,
-    scale: float,
-    upstream: Tensor,
-) -> Tensor:
-    """Gradient of sum(upstream * loss) in the logits' type, computed in the accumulation type."""
+def total(pairs: Pairs, gradient: Tensor | None) -> Tensor:
+    """The sum of the loss, without dimension; fills ``gradient``, [N, C] in the logits' type."""
+    if not is_dense(pairs.logits):
+        return torch.tensor(evaluate_on_cpu(pairs, gradient=gradient), dtype=pairs.dtype)
+    if fits_triton(pairs):
+        from ablations.losses import triton_kernel
+
+        return triton_kernel.evaluate(pairs, gradient)
+    loss, slope = dense.evaluate(pairs)
+    if gradient is not None:
+        gradient.copy_(slope)
+    return loss.sum()
+
+
+def gradient_of(pairs: Pairs, upstream: Tensor) -> Tensor:
+    """Gradient of sum(upstream * loss) in the logits' type, computed in ``pairs.dtype``."""
+    logits = pairs.logits
     if torch.is_grad_enabled():  # create_graph=True: the closed form is differentiated in its turn
-        return (dense(pair, logits, target, weight, scale)[1] * upstream).to(logits.dtype)
-    if upstream.dim() == 0 and fits_triton(pair, logits, weight):
+        return (dense.evaluate(pairs)[1] * upstream).to(logits.dtype)
+    if upstream.dim() == 0 and fits_triton(pairs):
+        from ablations.losses import triton_kernel
+
         gradient = torch.empty_like(logits)
-        triton_sum(pair, logits, target, weight, scale, gradient, upstream)
+        triton_kernel.evaluate(pairs, gradient, upstream)
         return gradient
     if is_dense(logits):
-        gradient = dense(pair, logits, target, weight, scale)[1]
+        gradient = dense.evaluate(pairs)[1]
     else:
-        gradient = torch.empty(logits.shape, dtype=accumulation_type(logits))
-        chunked(pair, logits, target, weight, scale, gradient=gradient)
+        gradient = torch.empty(logits.shape, dtype=pairs.dtype)
+        evaluate_on_cpu(pairs, gradient=gradient)
     return gradient.mul_(upstream).to(logits.dtype)
 
 
-def accumulation_type(logits: Tensor) -> torch.dtype:
-    """float32 for half precision, the logits' own type otherwise."""
-    return torch.promote_types(logits.dtype, torch.float32)
-
-
-def chunked(
-    pair: PairLoss,
-    logits: Tensor,
-    target: Tensor,
-    weight: Tensor | None,
-    scale: float,
-    loss: Tensor | None = None,
-    gradient: Tensor | None = None,
+def evaluate_on_cpu(
+    pairs: Pairs, loss: Tensor | None = None, gradient: Tensor | None = None
 ) -> float:
-    """Sum the loss; also fill ``loss`` and ``gradient`` ([N, C]) where given.
-
-    Args:
-        weight: [N, 1] or [N, C].
-
-    Returns:
-        scale * sum, accumulated over chunks in double precision.
-    """
-    curve = pair.curve
-    if type(curve) is Focal and fits_native(logits, weight):
-        return native.focal_sum(
-            logits.detach(),
-            target.long().contiguous(),
-            None if weight is None else weight.contiguous(),
-            curve.gamma,
-            pair.positive_factor * scale,
-            pair.negative_factor * scale,
-            loss,
-            gradient,
-        )
-    count, classes = logits.shape
-    rows = max(1, CHUNK * torch.get_num_threads() // classes)
-    starts = range(0, count, rows)
-    multiplier = None if weight is None or is_zero_or_one(weight) else weight
-    ignored = rows_of_zeros(weight)
-    positives = (target < classes).nonzero().squeeze(1)
-    labels = target[positives].long()
-    # Both as positions within their chunk: of a pair, and of a row.
-    positive_pairs = split(positives % rows * classes + labels, positives, starts)
-    ignored_rows = split(ignored % rows, ignored, starts)
-    factor = pair.negative_factor * scale
-    buffers = [
-        torch.empty((min(rows, count), classes), dtype=accumulation_type(logits))
-        for _ in range(3 if gradient is None or gradient.dtype == accumulation_type(logits) else 4)
-    ]
-    total = 0.0
-    for start, pairs, hidden in zip(starts, positive_pairs, ignored_rows, strict=True):
-        part = slice(start, min(start + rows, count))
-        first, second, third, *rest = (buffer[: part.stop - start] for buffer in buffers)
-        into = None if gradient is None else (rest[0] if rest else gradient[part])
-        x = logits[part].to(first.dtype).contiguous()
-        value, slope = curve.negative(x, gradient is not None, Scratch(first, second, third, into))
-        for tensor in (value,) if slope is None else (value, slope):
-            if multiplier is not None:
-                tensor.mul_(multiplier[part]).masked_fill_(multiplier[part] == 0, 0)
-            if len(pairs):
-                tensor.view(-1).index_fill_(0, pairs, 0)
-            if len(hidden):
-                tensor.index_fill_(0, hidden, 0)
-        total += value.sum().item()
-        if loss is not None:
-            torch.mul(value, factor, out=loss[part])
-        if gradient is not None and slope is not None:
-            torch.mul(slope, factor, out=gradient[part])
-    total *= factor
-    if len(positives):
-        total += add_positives(pair, logits, positives, labels, weight, scale, loss, gradient)
-    return total
-
-
-def fits_native(logits: Tensor, weight: Tensor | None) -> bool:
-    """Whether the compiled form of the focal loss can read these tensors, and is there."""
-    plain = logits.dtype == torch.float32 and logits.is_contiguous()
-    return plain and (weight is None or weight.shape[1] == 1) and native.library() is not None
-
-
-def fits_triton(pair: PairLoss, logits: Tensor, weight: Tensor | None) -> bool:
-    """Whether the CUDA kernel can read these tensors, and triton is there to compile it."""
-    single = torch.promote_types(logits.dtype, torch.float32) == torch.float32
-    plain = logits.is_cuda and single and logits.is_contiguous() and type(pair.curve) is Focal
-    return plain and (weight is None or weight.shape[1] == 1) and has_triton()
-
-
-@cache
-def has_triton() -> bool:
-    return importlib.util.find_spec("triton") is not None
-
-
-def triton_sum(
-    pair: PairLoss,
-    logits: Tensor,
-    target: Tensor,
-    weight: Tensor | None,
-    scale: float,
-    gradient: Tensor | None,
-    upstream: Tensor | None = None,
-) -> Tensor:
-    """The sum, on the device; also fill ``gradient``, times ``upstream`` if given."""
-    from ablations.losses import triton_kernel
-
-    curve = pair.curve
-    assert isinstance(curve, Focal)  # see fits_triton
-    return triton_kernel.focal_sum(
-        logits,
-        target.contiguous(),
-        None if weight is None else weight.contiguous(),
-        curve.gamma,
-        pair.positive_factor * scale,
-        pair.negative_factor * scale,
-        gradient,
-        upstream,
-    )
-
-
-def triton_rescale(gradient: Tensor, upstream: Tensor) -> Tensor:
-    from ablations.losses import triton_kernel
-
-    return triton_kernel.rescale(gradient, upstream)
-
-
-def add_positives(
-    pair: PairLoss,
-    logits: Tensor,
-    positives: Tensor,
-    labels: Tensor,
-    weight: Tensor | None,
-    scale: float,
-    loss: Tensor | None,
-    gradient: Tensor | None,
-) -> float:
-    """Write the pairs (positives, labels) into ``loss`` and ``gradient``; return their sum."""
-    value, slope = pair.curve.positive(logits[positives, labels].to(accumulation_type(logits)))
-    factor = value.new_full((1,), pair.positive_factor * scale)
-    if weight is not None:
-        given = weight[positives, labels if weight.shape[1] > 1 else 0]
-        factor = factor * given
-        value, slope = value.where(given != 0, 0), slope.where(given != 0, 0)
-    value, slope = value * factor, slope * factor
-    if loss is not None:
-        loss[positives, labels] = value
-    if gradient is not None:
-        gradient[positives, labels] = slope.to(gradient.dtype)
-    return value.sum(dtype=torch.float64).item()
-
-
-def is_zero_or_one(weight: Tensor) -> bool:
-    """Whether [N, 1] weights merely pick anchors; [N, C] weights always count as multipliers."""
-    return weight.shape[1] == 1 and bool(((weight == 0) | (weight == 1)).all())
-
-
-def rows_of_zeros(weight: Tensor | None) -> Tensor:
-    """Indices of the rows that a weight of zero leaves out altogether, ascending."""
-    if weight is None:
-        return torch.empty(0, dtype=torch.long)
-    return (weight == 0).all(dim=1).nonzero().squeeze(1)
-
-
-def split(values: Tensor, rows: Tensor, starts: range) -> list[Tensor]:
-    """Cut ``values``, which belong to the ascending ``rows``, into one piece a chunk."""
-    edges = torch.searchsorted(rows, torch.tensor(starts, dtype=rows.dtype)).tolist()
-    return [values[a:b] for a, b in pairwise([*edges, len(rows)])]
-
-
-def dense_sum(
-    pair: PairLoss,
-    logits: Tensor,
-    target: Tensor,
-    weight: Tensor | None,
-    scale: float,
-    needs_gradient: bool,
-) -> tuple[Tensor, Tensor | None]:
-    """The sum and, if wanted, its gradient in the logits' type."""
-    loss, gradient = dense(pair, logits, target, weight, scale)
-    return loss.sum(), gradient.to(logits.dtype) if needs_gradient else None
-
-
-def dense(
-    pair: PairLoss, logits: Tensor, target: Tensor, weight: Tensor | None, scale: float
-) -> tuple[Tensor, Tensor]:
-    """Loss and gradient of every pair, [N, C], without reading a value on the host."""
-    classes = logits.shape[1]
-    x = logits.to(accumulation_type(logits))
-    label = target.long().clamp(0, classes - 1).unsqueeze(1)
-    positive = ((target >= 0) & (target < classes)).unsqueeze(1)
-    value, slope = pair.curve.negative(x)
-    assert slope is not None  # it was asked for
-    value, slope = value * pair.negative_factor, slope * pair.negative_factor
-    value_there, slope_there = pair.curve.positive(x.gather(1, label))
-    value_there, slope_there = (
-        torch.where(positive, there * pair.positive_factor, everywhere.gather(1, label))
-        for there, everywhere in ((value_there, value), (slope_there, slope))
-    )
-    value, slope = value.scatter(1, label, value_there), slope.scatter(1, label, slope_there)
-    valid = ((target >= 0) & (target <= classes)).unsqueeze(1)
-    factor = torch.where(valid, x.new_full((), scale), torch.nan)
-    if weight is not None:
-        factor = factor * weight
-        kept = factor != 0  # NaN counts as kept
-        return (value * factor).where(kept, 0), (slope * factor).where(kept, 0)
-    return value * factor, slope * factor
+    """The sum of the loss; fills ``loss`` and ``gradient``, [N, C], where given."""
+    fastest = native if native.fits(pairs) else chunked
+    return fastest.evaluate(pairs, loss, gradient)

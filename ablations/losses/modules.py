@@ -41,7 +41,8 @@ from ablations.losses.curves import (
     check_number,
 )
 from ablations.losses.functional import balanced
-from ablations.losses.fused import REDUCTIONS, PairLoss, pairwise_loss
+from ablations.losses.fused import REDUCTIONS, pairwise_loss
+from ablations.losses.pairs import PairLoss
 from ablations.losses.registry import LOSSES
 
 __all__ = [

@@ -24,6 +24,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ablations.losses.pairs import Pairs
+
 SOURCE = Path(__file__).with_name("focal_cpu.c")
 FLAGS = (
     "-O3 -march=native -fno-math-errno -fno-trapping-math -fopenmp-simd -std=gnu11 -shared -fPIC"
@@ -80,23 +82,14 @@ def processor() -> str:
     return f"{platform.machine()} {platform.processor()}"
 
 
-def focal_sum(
-    logits: Tensor,
-    target: Tensor,
-    weight: Tensor | None,
-    gamma: float,
-    positive_factor: float,
-    negative_factor: float,
-    loss: Tensor | None = None,
-    gradient: Tensor | None = None,
-) -> float:
-    """Sum of the focal loss of all pairs, factors and weights included.
+def fits(pairs: Pairs) -> bool:
+    """Whether the library can evaluate these pairs, and is there."""
+    plain = pairs.logits.dtype == torch.float32 and pairs.compiled_gamma is not None
+    return plain and library() is not None
 
-    Args:
-        logits: [N, C], float32 on the CPU, contiguous.
-        target: [N], int64, labels in [0, C].
-        weight: None, or N float32 values.
-        loss, gradient: [N, C], float32, contiguous; filled where given.
+
+def evaluate(pairs: Pairs, loss: Tensor | None = None, gradient: Tensor | None = None) -> float:
+    """Sum the loss of pairs that `fits`; also fill ``loss`` and ``gradient``, [N, C] float32.
 
     Raises:
         RuntimeError: where `library` is None.
@@ -104,18 +97,19 @@ def focal_sum(
     loaded = library()
     if loaded is None:
         raise RuntimeError("the native library is not available on this machine")
-    count, classes = logits.shape
-    tensors = [logits, target, weight, loss, gradient]
+    count, classes = pairs.logits.shape
+    weight = None if pairs.weight is None else pairs.weight.contiguous()
+    tensors = [pairs.logits, pairs.target.long().contiguous(), weight, loss, gradient]
+    factors = (pairs.compiled_gamma, *pairs.factors)
 
-    def evaluate(first: int, last: int) -> float:
+    def rows(first: int, last: int) -> float:
         addresses = [None if t is None else t[first:last].data_ptr() for t in tensors]
         sizes = (last - first, classes)
-        factors = (gamma, positive_factor, negative_factor)
         return float(loaded.focal_rows(*addresses[:3], *sizes, *factors, *addresses[3:]))
 
-    threads = min(torch.get_num_threads(), max(1, logits.numel() // ELEMENTS_A_THREAD))
+    threads = min(torch.get_num_threads(), max(1, pairs.logits.numel() // ELEMENTS_A_THREAD))
     if threads == 1:
-        return evaluate(0, count)
+        return rows(0, count)
     edges = [count * index // threads for index in range(threads + 1)]
     with ThreadPoolExecutor(threads) as pool:  # ctypes releases the interpreter's lock
-        return math.fsum(pool.map(evaluate, edges[:-1], edges[1:]))
+        return math.fsum(pool.map(rows, edges[:-1], edges[1:]))

@@ -138,7 +138,8 @@ class OHEMRetinaHead(RetinaHead):
             # .forward: a hook on the module should see the loss that trains, not the search.
             loss = self.loss_cls.forward(rows, label.reshape(-1), reduction_override="none")
             score = loss.reshape(len(rows), -1).sum(dim=1).reshape(label.shape)
-            scores.append(score.masked_fill(weight == 0, -1))
+            # A diverged anchor is the hardest there is: mining must not hide it.
+            scores.append(score.nan_to_num(nan=torch.inf).masked_fill(weight == 0, -1))
         return torch.cat(scores, dim=1)
 
 

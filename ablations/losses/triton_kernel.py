@@ -18,6 +18,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ablations.losses.pairs import Pairs
+
 BLOCK = 2048
 
 
@@ -105,25 +107,15 @@ def rescale_kernel(  # type: ignore[no-untyped-def]
         tl.store(values + offset, scaled.to(values.dtype.element_ty), mask=inside)
 
 
-def focal_sum(
-    logits: Tensor,
-    target: Tensor,
-    weight: Tensor | None,
-    gamma: float,
-    positive_factor: float,
-    negative_factor: float,
-    gradient: Tensor | None = None,
-    upstream: Tensor | None = None,
-) -> Tensor:
-    """Sum of the focal loss of all pairs, factors and weights included: float32, no dimension.
+def evaluate(pairs: Pairs, gradient: Tensor | None, upstream: Tensor | None = None) -> Tensor:
+    """The sum of the focal loss, float32 without dimension; NaN if a label is not in [0, C].
 
     Args:
-        logits: [N, C], float32, float16 or bfloat16, contiguous.
-        target: [N], integer. A label outside [0, C] makes the result NaN.
-        weight: None, or N float32 values, contiguous.
-        gradient: [N, C], of any floating point type, contiguous; filled where given.
-        upstream: None, or one float32 value on the device, which multiplies the gradient.
+        pairs: with a ``compiled_gamma``.
+        gradient: None, or [N, C] of any floating point type, contiguous, to be filled.
+        upstream: None, or one value on the device, which multiplies the gradient.
     """
+    logits, gamma = pairs.logits, float(pairs.compiled_gamma or 0)
     elements, classes = logits.numel(), logits.shape[1]
     blocks = triton.cdiv(elements, BLOCK)
     block_sums = torch.empty(blocks, dtype=torch.float32, device=logits.device)
@@ -131,18 +123,17 @@ def focal_sum(
         with on_device(logits):
             focal_kernel[(blocks,)](
                 logits,
-                target,
-                weight,
+                pairs.target.contiguous(),
+                None if pairs.weight is None else pairs.weight.contiguous(),
                 upstream,
                 gradient,
                 block_sums,
                 elements,
                 gamma,
-                positive_factor,
-                negative_factor,
+                *pairs.factors,
                 CLASSES=classes,
                 GAMMA_IS=int(gamma) if gamma in (0, 1, 2) else -1,
-                HAS_WEIGHT=weight is not None,
+                HAS_WEIGHT=pairs.weight is not None,
                 HAS_UPSTREAM=upstream is not None,
                 HAS_GRADIENT=gradient is not None,
                 SIZE=BLOCK,

@@ -28,6 +28,7 @@ from ablations.sweep.plan import config_text
 from ablations.sweep.record import Record, read_record, write_record
 from ablations.training.checkpoint import Interrupted
 from ablations.training.curve import Diverged, LossCurveHook
+from ablations.training.distributed import distribute, in_any_process, join_group
 from ablations.training.protocol import fingerprint
 from ablations.training.wandb_backend import conclude
 
@@ -74,7 +75,8 @@ def run_trial(folder: Path) -> str:
     Raises:
         LeaseHeldError: somebody else runs this trial.
     """
-    with Lease(folder):
+    join_group()
+    with Lease(folder) if is_main_process() else contextlib.nullcontext():
         if (done := read_record(folder)) is not None:
             return done.status
         trial = read_json(folder / waist.TRIAL)
@@ -124,7 +126,9 @@ def _build_runner(folder: Path, trial: dict[str, Any]) -> Runner:
     evaluator = cfg.get("val_evaluator")
     if isinstance(evaluator, dict) and evaluator.get("type") == "BoxAP":
         evaluator["outfile"] = str(folder / waist.PREDICTIONS)
-    if (folder / waist.CHECKPOINT).is_file():
+        evaluator["collect_dir"] = str(folder / ".collected")
+    distribute(cfg)
+    if in_any_process((folder / waist.CHECKPOINT).is_file()):
         cfg.load_from = str(folder / waist.CHECKPOINT)
         cfg.resume = True
     _check_data(trial)

@@ -11,7 +11,6 @@ import contextlib
 import importlib
 import os
 import queue
-import re
 import signal
 import threading
 from collections.abc import Callable
@@ -30,6 +29,7 @@ from ablations.losses.functional import focal_loss
 from ablations.sweep import record as waist
 from ablations.sweep.files import read_json
 from ablations.sweep.record import Record
+from ablations.sweep.tracking import OFFLINE_SETTINGS, keep_inside, mode, project, run_id, tag
 
 os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
 wandb: Any = None
@@ -39,10 +39,8 @@ try:  # importing starts no service, so a fork server may do it once for all tri
 except Exception as error:
     _IMPORT_ERROR = error
 
-PROJECT = "loss-ablations"  # unless WANDB_PROJECT says otherwise
 FINISH_TIMEOUT = 20.0  # seconds a trial that has its record waits for W&B at most
 
-_START_TIMEOUT = 10.0
 _PREFIXES = ("train/", "val/")
 _NOT_SHARED = ("work_dir", "load_from", "resume")  # where this attempt runs, not what it is
 _PICTURES = 4
@@ -126,7 +124,7 @@ class TrialRunBackend(BaseVisBackend):
         """Start the run of the trial in ``config.work_dir``."""
         folder = Path(config.work_dir)
         trial = read_json(folder / waist.TRIAL)
-        if trial is None or os.environ.get("WANDB_MODE") == "disabled":
+        if trial is None or mode() == "disabled":
             return
         shared = run_config(trial, config.to_dict())
         self._scribe = Scribe(lambda: _begin(folder, trial, shared))
@@ -177,11 +175,6 @@ def conclude(runner: Runner | None, outcome: str, record: Record | None = None) 
             backend.conclude(runner, outcome, record)
 
 
-def run_id(sweep: str, trial_id: str) -> str:
-    """W&B's id of a trial; sweeps share trials, so the sweep is part of it."""
-    return re.sub(r"[^\w.-]", "-", f"{sweep}-{trial_id}")[-128:]
-
-
 def run_config(trial: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
     """What the run is filed under: the grid's coordinates on top, the detector's config below."""
     loss = str(trial["loss"].get("type", "")).removeprefix("ablations.")
@@ -214,39 +207,18 @@ def run_summary(record: Record) -> dict[str, Any]:
 def _begin(folder: Path, trial: dict[str, Any], config: dict[str, Any]) -> Run:
     if wandb is None:
         raise ImportError(f"wandb cannot be imported: {_IMPORT_ERROR}")
-    own = folder / "wandb"
-    os.environ |= {
-        "WANDB_DATA_DIR": str(own / "staging"),
-        "WANDB_CACHE_DIR": str(own / "cache"),
-        "WANDB_CONFIG_DIR": str(own / "settings"),
-    }
-    settings = wandb.Settings(
-        console="off",
-        disable_code=True,
-        disable_git=True,
-        disable_job_creation=True,
-        finish_timeout=FINISH_TIMEOUT,
-        host="-",
-        init_timeout=_START_TIMEOUT,
-        silent=True,
-        x_disable_machine_info=True,
-        x_disable_meta=True,
-        x_disable_stats=True,
-        x_save_requirements=False,
-        x_service_wait=_START_TIMEOUT,
-        x_transaction_log_flush_interval=2.0,
-    )
+    keep_inside(folder)
     run = wandb.init(
         mode="offline",
-        project=os.environ.get("WANDB_PROJECT", PROJECT),
+        project=project(),
         id=run_id(trial["sweep"], trial["id"]),
         name=f"{trial['label']} seed {trial['seed']}",
         group=trial["label"][:128],
         job_type="trial",
-        tags=[trial["sweep"][:64]],
+        tags=[tag(trial["sweep"])],
         config=config,
         dir=str(folder),
-        settings=settings,
+        settings=wandb.Settings(**OFFLINE_SETTINGS),
     )
     run.define_metric("iteration", hidden=True)
     for prefix in _PREFIXES:

@@ -72,8 +72,10 @@ def test_images_are_resampled_alike_and_kept(tmp_path: Path) -> None:
 
 
 def test_the_papers_protocol_is_its_own_and_another_is_named() -> None:
-    rounded = PAPER | {"anchor_scales": (1.0, 1.26, 1.5874), "data": "CocoDataset"}
-    assert differs_from_paper(rounded) == []
+    other_words = PAPER | {"anchor_scales": [1.0, 1.26, 1.59], "data": "CocoDataset", "flip": 0.5}
+    assert differs_from_paper(other_words) == []
+    assert differs_from_paper(PAPER, "1d") == ["depth 50 (the paper's: 101)"]
+    assert "test-dev" in differs_from_paper(PAPER, "1e")[0]
     assert differs_from_paper(PAPER | {"scale": 800}) == ["scale 800 (the paper's: 600)"]
     assert differs_from_paper(PAPER | {"scale": 800}, varied=["scale"]) == []
     assert len(differs_from_paper({})) == len(PAPER)

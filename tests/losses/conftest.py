@@ -2,7 +2,7 @@
 
 import pytest
 
-from ablations.losses import fused, native
+from ablations.losses import chunked, fused, native
 
 from .batches import Batch, make_batch
 
@@ -19,7 +19,7 @@ def engine(request, monkeypatch) -> str:
         pytest.skip("no C compiler here")
     if request.param == "chunked":
         monkeypatch.setattr(native, "library", lambda: None)
-    monkeypatch.setattr(fused, "CHUNK", 100)
+    monkeypatch.setattr(chunked, "CHUNK", 100)
     if request.param == "dense":
         monkeypatch.setattr(fused, "is_dense", lambda _: True)
     return request.param

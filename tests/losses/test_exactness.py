@@ -10,7 +10,8 @@ from torch.autograd import gradcheck
 
 from ablations.losses import curves
 from ablations.losses import functional as L
-from ablations.losses.fused import PairLoss, pairwise_loss
+from ablations.losses.fused import pairwise_loss
+from ablations.losses.pairs import PairLoss
 
 from .batches import make_batch
 

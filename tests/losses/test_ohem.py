@@ -123,6 +123,17 @@ def test_only_the_minibatch_gets_a_gradient_and_boxes_are_untouched():
     assert box_loss == losses_and_gradients(build(type="RetinaHead"))[2]
 
 
+def test_a_diverged_model_is_not_hidden():
+    mined = build(type="ablations.OHEMRetinaHead", batch_anchors=5)
+    with torch.no_grad():
+        mined.retina_cls.bias[0] = torch.nan
+    features = [torch.ones(1, 8, 8, 8), torch.ones(1, 8, 4, 4)]
+    truth = [InstanceData(bboxes=torch.tensor([[0.0, 0, 30, 30]]), labels=torch.tensor([1]))]
+    metas = [{"img_shape": (64, 64), "pad_shape": (64, 64)}]
+    losses = mined.loss_by_feat(*mined(features), truth, metas)
+    assert sum(losses["loss_cls"]).isnan()
+
+
 @pytest.mark.parametrize(
     "option",
     [

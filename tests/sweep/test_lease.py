@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import time
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -51,26 +52,34 @@ def test_an_owner_on_another_machine_counts_until_it_falls_silent(tmp_path: Path
         assert lease_owner(tmp_path)["host"] != "other"
 
 
-def _race(folder: str, winners: str) -> None:
+def _race(folder: str, winners: str, start: Barrier, end: Barrier) -> None:
+    start.wait(60)
     try:
         with Lease(Path(folder)):
             Path(winners, str(os.getpid())).touch()
-            time.sleep(0.5)
+            end.wait(60)  # hold on until everybody has tried
     except LeaseHeldError:
-        pass
+        end.wait(60)
 
 
-def test_of_many_claimants_of_a_stale_lease_one_wins(tmp_path: Path) -> None:
+@pytest.mark.parametrize("attempt", range(5))
+def test_of_many_claimants_of_a_stale_lease_one_wins(tmp_path: Path, attempt: int) -> None:
     folder, winners = tmp_path / "trial", tmp_path / "winners"
     folder.mkdir()
     winners.mkdir()
-    owner = {"host": "gone", "boot": "another boot", "pid": 1, "token": "old"}
+    owner = {"host": "gone", "boot": "another boot", "pid": 1, "token": f"old {attempt}"}
     (folder / LEASE).write_text(json.dumps(owner))
     os.utime(folder / LEASE, (0, 0))
     context = multiprocessing.get_context("fork")
-    racers = [context.Process(target=_race, args=(str(folder), str(winners))) for _ in range(12)]
+    start, end = context.Barrier(12), context.Barrier(12)
+    racers = [
+        context.Process(target=_race, args=(str(folder), str(winners), start, end))
+        for _ in range(12)
+    ]
     for racer in racers:
         racer.start()
     for racer in racers:
         racer.join()
+    assert [racer.exitcode for racer in racers] == [0] * 12
     assert len(list(winners.iterdir())) == 1
+    assert not list(folder.iterdir())

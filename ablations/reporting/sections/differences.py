@@ -23,6 +23,7 @@ from ablations.reporting.sections.section import Section, heading, paragraphs, p
 from ablations.reporting.tables import MISSING, Table, number, signed, with_half_width
 
 RESOLVED = (0.3, 0.5, 1.0, 2.0)
+Z = 1.959964  # half-width of a 95 % normal interval, in standard deviations
 MOST_CELLS = 40
 """Beyond this many cells the figure of the differences is left out: nobody could read it."""
 
@@ -58,6 +59,7 @@ def _baseline(study: Study, resamples: Resamples, out: Path) -> Section:
             "cell": data["label"],
             "seeds": data["seeds"].astype(int).astype(str),
             "difference, over seeds": _pm(data, "half_seeds"),
+            "over images alone": _pm(data.assign(half=Z * data["image_sd"]), "half", True),
             "over seeds and images": _pm(data, "half_total", needs_half=True),
             "p": [_p(value) for value in data["p"]],
             "unpaired": _pm(data, "half_unpaired", needs_half=True),
@@ -80,11 +82,11 @@ def _how_paired(study: Study, resamples: Resamples) -> str:
     finished = len(study.finished)
     if resamples:
         images = (
-            f"*Over seeds and images* asks also for other validation images: the images are "
-            f"resampled {RESAMPLES} times, the same way for every trial "
+            "*Over images alone* keeps the trained models and asks for other validation images: "
+            f"they are resampled {RESAMPLES} times, the same way for every trial "
             f"({len(resamples)} of {finished} finished trials), and AP is computed exactly each "
-            "time. The two half-widths add in quadrature, "
-            "sqrt((t s / sqrt(n))^2 + (1.96 s_images)^2), so the interval is a little wide."
+            "time. *Over seeds and images* asks for both; the two half-widths add in quadrature, "
+            "sqrt((t s / sqrt(n))^2 + (1.96 s_images)^2), which is a little wide."
         )
     else:
         images = (

@@ -17,7 +17,12 @@ def summary(study: Study, out: Path) -> Section:
     )
     notes = [str(m.grid["note"]).strip() for m in study.manifests if m.grid.get("note")]
     chosen = "\n\n".join(dict.fromkeys(f"How the setting was chosen: {note}" for note in notes))
-    return Section(paragraphs(scope, _one_seed(study), chosen))
+    smoke = (
+        "**A smoke run**: its schedule is far too short to learn anything from the numbers below."
+        if any(manifest.options.get("smoke") for manifest in study.manifests)
+        else ""
+    )
+    return Section(paragraphs(smoke, scope, _one_seed(study), chosen))
 
 
 def _one_seed(study: Study) -> str:

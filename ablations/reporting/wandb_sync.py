@@ -1,0 +1,204 @@
+"""Send the offline W&B runs of sweeps, as often as it takes.
+
+Trials write their runs offline (``ablations.training.wandb_backend``). Here they are sent by
+wandb's own ``wandb beta sync``, in a process of its own: it may crash, hang, or report a run as
+done that the server never got, and say so in nothing but an ERROR line. A run is sent when wandb
+marked its file (``.wandb.synced``) and no ERROR line names it; otherwise the mark is removed and
+the next call sends the run again, which replaces what there is.
+"""
+
+import argparse
+import os
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ablations.sweep.lease import lease_owner
+from ablations.sweep.ledger import TRIALS
+from ablations.sweep.record import RECORD
+from ablations.sweep.tracking import FOLDER
+
+AT_A_TIME = 8  # runs sent side by side
+TIMEOUT = 60.0  # seconds for a batch to begin with,
+TIMEOUT_PER_RUN = 10.0  # and for each run in it
+FOLLOW_EVERY = 30.0  # seconds between looks at a sweep that is being trained
+
+# What wandb is not told otherwise: give up on a server soon, the next call tries again.
+_LIMITS = {
+    f"WANDB_X_{part}_{name}": value
+    for part in ("GRAPHQL", "FILE_STREAM", "FILE_TRANSFER")
+    for name, value in (
+        ("RETRY_MAX", "2"),
+        ("RETRY_WAIT_MAX_SECONDS", "2"),
+        ("TIMEOUT_SECONDS", "10"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One offline run on disk, the newest of its trial and so complete by itself."""
+
+    file: Path
+    ended: bool  # nobody writes it any more, and its trial has a record
+
+    @property
+    def run_id(self) -> str:
+        """W&B's id of the run."""
+        return self.file.stem.removeprefix("run-")
+
+    @property
+    def marker(self) -> Path:
+        """What wandb leaves beside a file that it has sent."""
+        return self.file.with_suffix(".wandb.synced")
+
+    @property
+    def sent(self) -> bool:
+        """Whether the whole run has been sent."""
+        try:
+            return self.marker.stat().st_mtime >= self.file.stat().st_mtime
+        except FileNotFoundError:
+            return False
+
+
+@dataclass
+class Outcome:
+    """Run ids: sent whole (``sent``), as far as their trials have come (``partly``), or not at all
+    (``failed``, with the reason)."""
+
+    sent: list[str] = field(default_factory=list)
+    partly: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        counts = [f"{len(self.sent)} runs sent"]
+        counts += [f"{len(self.partly)} sent as far as they are"] if self.partly else []
+        if self.failed:
+            reason = next(iter(self.failed.values()))
+            counts += [f"{len(self.failed)} not sent ({next(iter(self.failed))}: {reason})"]
+        return ", ".join(counts)
+
+
+def parts(work_dir: Path) -> list[Part]:
+    """The newest offline run of every trial of a sweep, and the sweep's own."""
+    found = []
+    for folder in [*sorted((work_dir / TRIALS).glob("*")), work_dir]:
+        files = sorted((folder / FOLDER).glob("offline-run-*/*.wandb"))
+        if files:
+            ended = folder == work_dir or (
+                (folder / RECORD).is_file() and lease_owner(folder) is None
+            )
+            found.append(Part(files[-1], ended))
+    return found
+
+
+def unsent(work_dirs: Iterable[Path]) -> list[Part]:
+    """What ``sync`` would send."""
+    return [part for work_dir in work_dirs for part in parts(work_dir) if not part.sent]
+
+
+def sync(work_dirs: Iterable[Path]) -> Outcome:
+    """Send every run that has not been sent, whole or as far as it has been written.
+
+    Raises nothing: what the server does not take is in the outcome, and the next call tries again.
+    """
+    outcome = Outcome()
+    waiting = unsent(work_dirs)
+    for ended in (True, False):
+        batch = [part for part in waiting if part.ended == ended]
+        if batch:
+            _send(batch, ended, outcome)
+    return outcome
+
+
+def _send(batch: Sequence[Part], ended: bool, outcome: Outcome) -> None:
+    errors = _run_wandb([part.file for part in batch], ended)
+    for part in batch:
+        # A line of wandb's names the run, or the folder, whose name ends with the run's.
+        own = [line for line in errors if part.run_id in line]
+        if not ended:  # a file that is still written ends anywhere
+            own = [line for line in own if "incomplete record" not in line]
+        known = part.sent or (not ended and not own and _reached(errors, batch))
+        if own or not known:
+            part.marker.unlink(missing_ok=True)
+            reason = own or [line for line in errors if not _names_any(line, batch)]
+            outcome.failed[part.run_id] = reason[0] if reason else "wandb gave no reason"
+        elif ended:
+            outcome.sent.append(part.run_id)
+        else:
+            part.marker.unlink(missing_ok=True)  # there is more to come
+            outcome.partly.append(part.run_id)
+
+
+def _names_any(line: str, batch: Sequence[Part]) -> bool:
+    return any(part.run_id in line for part in batch)
+
+
+def _reached(errors: Sequence[str], batch: Sequence[Part]) -> bool:
+    """Whether no error is one of the whole batch, such as a server that does not answer."""
+    return all(_names_any(line, batch) for line in errors)
+
+
+def _run_wandb(files: Sequence[Path], ended: bool) -> list[str]:
+    """Run ``wandb beta sync``; returns its ERROR lines and what else went wrong."""
+    command = [sys.executable, "-m", "wandb", "beta", "sync", "-n", str(AT_A_TIME)]
+    limit = TIMEOUT + TIMEOUT_PER_RUN * len(files)
+    with tempfile.TemporaryDirectory(prefix="wandb-sync-") as scratch:
+        environment = {
+            **_LIMITS,
+            "WANDB_ERROR_REPORTING": "false",
+            **os.environ,
+            "WANDB_CACHE_DIR": scratch,
+            "WANDB_DATA_DIR": scratch,
+            "WANDB_DIR": scratch,
+            "WANDB_PROGRAM": "runners/report.py",
+            "WANDB_X_UPDATE_FINISH_STATE": str(ended).lower(),
+        }
+        environment.pop("WANDB_MODE", None)
+        environment.pop("WANDB_SERVICE", None)
+        try:
+            done = subprocess.run(
+                [*command, *(str(file.resolve()) for file in files)],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=limit,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return [f"wandb did not end within {limit:g} s"]
+        except OSError as error:
+            return [f"wandb cannot be run: {error}"]
+    lines = [line.removeprefix("wandb: ") for line in done.stdout.splitlines()]
+    errors = [line.removeprefix("ERROR ") for line in lines if line.startswith("ERROR ")]
+    if done.returncode != 0:
+        last = lines[-1] if lines else "no output"
+        errors.append(f"wandb ended with status {done.returncode}: {last}")
+    return errors
+
+
+def follow(work_dir: Path, every: float = FOLLOW_EVERY) -> None:
+    """Send what a sweep's trials write while they train, until standard input is closed."""
+    while not select.select([sys.stdin], [], [], every)[0]:
+        outcome = sync([work_dir])
+        print(time.strftime("%H:%M:%S"), outcome, flush=True)
+
+
+def main() -> None:
+    """``python -m ablations.reporting.wandb_sync WORK_DIR``: ``follow`` one sweep."""
+    parser = argparse.ArgumentParser(description=follow.__doc__)
+    parser.add_argument("work_dir", type=Path)
+    parser.add_argument("--every", type=float, default=FOLLOW_EVERY, metavar="SECONDS")
+    options = parser.parse_args()
+    follow(options.work_dir, options.every)
+
+
+if __name__ == "__main__":
+    main()

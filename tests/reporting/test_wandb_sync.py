@@ -1,0 +1,165 @@
+"""Sending offline runs with the real client to a service on the loopback interface."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+import wandb
+from wandb_stub import Stub
+
+from ablations.reporting.wandb_sync import parts, sync, unsent
+from ablations.sweep.ledger import trial_folder
+from ablations.sweep.record import RECORD
+from ablations.sweep.tracking import OFFLINE_SETTINGS, keep_inside, run_id
+
+SWEEP = "gamma_alpha"
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client of this process's own that gives up soon."""
+    for name in ("DATA_DIR", "CACHE_DIR", "CONFIG_DIR", "MODE", "SERVICE", "PROJECT"):
+        monkeypatch.setenv(f"WANDB_{name}", "")
+        monkeypatch.delenv(f"WANDB_{name}")
+    for part in ("GRAPHQL", "FILE_STREAM", "FILE_TRANSFER"):
+        monkeypatch.setenv(f"WANDB_X_{part}_RETRY_MAX", "1")
+        monkeypatch.setenv(f"WANDB_X_{part}_RETRY_WAIT_MAX_SECONDS", "1")
+        monkeypatch.setenv(f"WANDB_X_{part}_TIMEOUT_SECONDS", "1")
+
+
+def use(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in stub.environment.items():
+        monkeypatch.setenv(name, value)
+
+
+def write_run(work_dir: Path, trial: str, last: int = 50, ended: bool = True) -> Path:
+    """A trial's offline run with a row every ten iterations; returns its file."""
+    folder = trial_folder(work_dir, trial)
+    folder.mkdir(parents=True, exist_ok=True)
+    keep_inside(folder)
+    run = wandb.init(
+        mode="offline",
+        project="loss-ablations",
+        id=run_id(SWEEP, trial),
+        group="gamma=2 alpha=0.25",
+        job_type="trial",
+        tags=[SWEEP],
+        config={"gamma": 2.0, "alpha": 0.25},
+        dir=folder,
+        settings=wandb.Settings(**OFFLINE_SETTINGS),
+    )
+    for step in range(10, last + 1, 10):
+        run.log({"iteration": step, "train/loss": 1.0 / step}, step=step)
+    run.summary["AP"] = 41.0
+    run.finish()
+    wandb.teardown()
+    if ended:
+        (folder / RECORD).write_text("{}")
+    return sorted(folder.glob("wandb/offline-run-*/*.wandb"))[-1]
+
+
+def tear(file: Path) -> None:
+    """Leave the file as a killed process does."""
+    file.write_bytes(file.read_bytes()[:-150])
+
+
+def test_all_is_delivered_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: None
+) -> None:
+    for trial in ("aaaaaaaaaaaa", "bbbbbbbbbbbb"):
+        write_run(tmp_path, trial)
+    with Stub() as stub:
+        use(stub, monkeypatch)
+        outcome = sync([tmp_path])
+        assert outcome.failed == {}
+        assert sorted(outcome.sent) == ["gamma_alpha-aaaaaaaaaaaa", "gamma_alpha-bbbbbbbbbbbb"]
+        run = stub.runs["gamma_alpha-bbbbbbbbbbbb"]
+        assert [row["iteration"] for row in run.rows] == [10, 20, 30, 40, 50]
+        assert [row["train/loss"] for row in run.rows] == [1 / step for step in range(10, 51, 10)]
+        assert run.config["gamma"] == 2 and run.config["alpha"] == 0.25
+        assert run.fields["groupName"] == "gamma=2 alpha=0.25"
+        assert run.fields["jobType"] == "trial" and run.fields["tags"] == [SWEEP]
+        assert run.summary["AP"] == 41.0 and run.exit_code == 0
+        stub.asked.clear()
+        again = sync([tmp_path])
+        assert (again.sent, again.partly, again.failed) == ([], [], {})
+        assert stub.asked == []
+        assert stub.unknown == []
+
+
+def test_a_killed_attempt_is_sent_as_far_as_it_is_and_its_successor_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: None
+) -> None:
+    trial = "aaaaaaaaaaaa"
+    tear(write_run(tmp_path, trial, last=30, ended=False))
+    with Stub() as stub:
+        use(stub, monkeypatch)
+        outcome = sync([tmp_path])
+        assert outcome.partly == [run_id(SWEEP, trial)] and outcome.failed == {}
+        run = stub.runs[run_id(SWEEP, trial)]
+        assert [row["iteration"] for row in run.rows] == [10, 20]  # the third was torn off
+        assert run.exit_code is None  # it goes on
+        assert len(unsent([tmp_path])) == 1
+        time.sleep(1.1)  # wandb names its folders by the second
+        write_run(tmp_path, trial, last=60)  # the next attempt writes it all again
+        assert sync([tmp_path]).sent == [run_id(SWEEP, trial)]
+        assert [row["iteration"] for row in run.rows] == [10, 20, 30, 40, 50, 60]
+        assert run.exit_code == 0
+        assert unsent([tmp_path]) == []
+
+
+def test_a_torn_run_of_a_finished_trial_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: None
+) -> None:
+    tear(write_run(tmp_path, "aaaaaaaaaaaa"))
+    write_run(tmp_path, "bbbbbbbbbbbb")
+    with Stub() as stub:
+        use(stub, monkeypatch)
+        outcome = sync([tmp_path])
+    assert outcome.sent == ["gamma_alpha-bbbbbbbbbbbb"]
+    assert "incomplete" in outcome.failed["gamma_alpha-aaaaaaaaaaaa"]
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        "closed",
+        "dying",
+        "refusing",
+        pytest.param("hanging", marks=pytest.mark.slow),
+        pytest.param("unavailable", marks=pytest.mark.slow),
+    ],
+)
+def test_what_the_server_does_not_take_is_told_and_sent_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: None, trouble: str
+) -> None:
+    write_run(tmp_path, "aaaaaaaaaaaa")
+    run = "gamma_alpha-aaaaaaaaaaaa"
+    with Stub(mode="working" if trouble in ("closed", "dying") else trouble) as stub:
+        use(stub, monkeypatch)
+        if trouble == "dying":
+            stub.dies_after = 2  # the run has begun: wandb marks it as synced nevertheless
+        if trouble == "closed":
+            monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+        start = time.monotonic()
+        outcome = sync([tmp_path])
+        assert time.monotonic() - start < 30
+        assert list(outcome.failed) == [run] and not outcome.sent
+        assert run in str(outcome)
+        assert [part.run_id for part in unsent([tmp_path])] == [run]
+    with Stub() as stub:
+        use(stub, monkeypatch)
+        assert sync([tmp_path]).sent == [run]
+        assert len(stub.runs[run].rows) == 5
+
+
+def test_the_newest_part_of_each_trial_is_the_one_that_counts(tmp_path: Path) -> None:
+    names = []
+    for trial, times in {"aaaaaaaaaaaa": ("20260101_000000",), "bb": ("2026", "2025")}.items():
+        for stamp in times:
+            folder = trial_folder(tmp_path, trial) / "wandb" / f"offline-run-{stamp}-s-{trial}"
+            folder.mkdir(parents=True)
+            (folder / f"run-s-{trial}.wandb").write_text(json.dumps(stamp))
+            names.append(folder.name)
+    assert [part.file.parent.name for part in parts(tmp_path)] == names[:2]
