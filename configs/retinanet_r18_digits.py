@@ -2,6 +2,8 @@
 
 _base_ = ["_base_/retinanet_r18_narrow.py", "_base_/digits.py", "_base_/runtime.py"]
 
+protocol = "embedded"  # which of a grid's values fit this detector
+
 max_iters = 1000
 warmup = 250
 train_cfg = dict(type="StreamTrainLoop", max_iters=max_iters, val_interval=max_iters)

@@ -13,12 +13,21 @@ _base_ = [
     "_base_/runtime.py",
 ]
 
+protocol = "paper"  # which of a grid's values fit this detector
+
 model = dict(
     # Section 4: P7 is a ReLU and a convolution on P6.
     neck=dict(relu_before_extra_convs=True),
     bbox_head=dict(
         loss_cls=dict(
             _delete_=True, type="ablations.FocalLoss", gamma=2.0, alpha=0.25, use_sigmoid=True
+        ),
+        # The prior: the classifier starts at p = 0.01 for every window (section 4.1).
+        init_cfg=dict(
+            type="Normal",
+            layer="Conv2d",
+            std=0.01,
+            override=dict(type="Normal", name="retina_cls", std=0.01, bias_prob=0.01),
         ),
         # Smooth L1 is the paper's; its beta is not given, 0.11 is the authors' later code's.
         loss_bbox=dict(_delete_=True, type="SmoothL1Loss", beta=0.11, loss_weight=1.0),

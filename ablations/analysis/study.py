@@ -66,7 +66,8 @@ def load_study(work_dirs: Iterable[Path], baseline: str | None = None) -> Study:
 
     Args:
         work_dirs: work directories of the sweeps.
-        baseline: label of the cell to compare with; plain CE by default, where the grid has it.
+        baseline: label of the cell to compare with; by default the grid's own, or else plain CE,
+            where there is one.
 
     Raises:
         ValueError: a folder is no sweep, the sweeps do not fit together, or there is no such label.
@@ -78,6 +79,9 @@ def load_study(work_dirs: Iterable[Path], baseline: str | None = None) -> Study:
     labels = list(points)
     if baseline is not None and baseline not in points:
         raise ValueError(f"no cell is labelled {baseline!r}; the labels are {', '.join(labels)}")
+    if baseline is None:
+        own = (manifest.grid.get("baseline") for manifest, _ in sweeps)
+        baseline = next((label for label in own if label in points), None)
     if baseline is None:
         baseline = next((label for label in labels if is_plain_ce(label, points[label])), None)
     axes = list(point_columns(points.values()).values())

@@ -14,7 +14,7 @@ from rich.table import Table
 from ablations.sweep import run, tracking
 from ablations.sweep.errors import UsageError
 from ablations.sweep.estimate import Estimate, estimate
-from ablations.sweep.grid import load_grid
+from ablations.sweep.grid import DEFAULT_PROTOCOL, parse_grid, read_grid
 from ablations.sweep.ledger import Entry
 from ablations.sweep.local import default_workers
 from ablations.sweep.plan import load_config, parse_options, plan, prepare_config
@@ -78,15 +78,16 @@ def resolve(args: argparse.Namespace) -> run.Request:
     Raises:
         UsageError: a grid, a config, an option or a value is not valid.
     """
-    grid = load_grid(args.grid)
-    path = args.config or grid.config or DEFAULT_CONFIG
+    grid_name, spec = read_grid(args.grid)
+    path = args.config or spec.get("config") or DEFAULT_CONFIG
+    base = load_config(path)
+    grid = parse_grid(grid_name, spec, base.get("protocol", DEFAULT_PROTOCOL))
     options = parse_options(args.cfg_options)
-    for point in grid.points:
-        for own in point.overrides:
-            for asked in options:
-                if f"{asked}.".startswith(f"{own}.") or f"{own}.".startswith(f"{asked}."):
-                    raise UsageError(f"--cfg-options {asked}: the grid {grid.name} sets {own}")
-    config = prepare_config(load_config(path), options, args.gpus_per_trial, args.smoke)
+    for own in {path.lstrip("+") for point in grid.points for path in point.overrides}:
+        for asked in (option.lstrip("+") for option in options):
+            if f"{asked}.".startswith(f"{own}.") or f"{own}.".startswith(f"{asked}."):
+                raise UsageError(f"--cfg-options {asked}: the grid {grid.name} sets {own}")
+    config = prepare_config(base, options, args.gpus_per_trial, args.smoke)
     name = grid.name if path == DEFAULT_CONFIG else f"{grid.name}-{Path(path).stem}"
     work_dir = args.work_dir or Path("work_dirs") / (name + ("-smoke" if args.smoke else ""))
     return run.Request(

@@ -69,3 +69,31 @@ def test_what_is_wrong_is_named(spec: dict, message: str) -> None:
 def test_an_unknown_grid_is_refused_with_the_known_ones() -> None:
     with pytest.raises(UsageError, match=r"no grid named 'gama_alpha'; valid: .*gamma_alpha"):
         load_grid("gama_alpha")
+
+
+def test_values_can_follow_the_protocol_anywhere() -> None:
+    def chosen(embedded: object, paper: object) -> dict:
+        return {"$by": "protocol", "embedded": embedded, "paper": paper}
+
+    listed = {"product": {"a": chosen([1], [2, 3])}, "set": {"v": ["$a", chosen("x", "y")]}}
+    spec = {"blocks": [listed], "baseline": chosen("a=1", "a=3")}
+    small, full = (parse_grid("g", spec, protocol) for protocol in ("embedded", "paper"))
+    assert [point.overrides["v"] for point in small.points] == [[1, "x"]]
+    assert [point.overrides["v"] for point in full.points] == [[2, "y"], [3, "y"]]
+    assert (small.baseline, full.baseline) == ("a=1", "a=3")
+    whole = parse_grid("g", {"blocks": chosen([listed], [listed, listed])}, "paper")
+    assert len(whole.points) == 4
+    with pytest.raises(UsageError, match="no protocol named 'papers'; valid: embedded, paper"):
+        parse_grid("g", spec, "papers")
+
+
+def test_a_tuple_stays_a_tuple() -> None:
+    """mmdet's Resize takes a tuple for its scale and refuses a list."""
+    block = {"points": [{"a": 5}], "set": {"scale": ("$a", "$a")}}
+    assert parse_grid("g", {"blocks": [block]}).points[0].overrides["scale"] == (5, 5)
+
+
+def test_a_baseline_is_a_point() -> None:
+    block = {"points": [{"a": 5}], "set": {"v": "$a"}}
+    with pytest.raises(UsageError, match="no baseline named 'a=6'; valid: a=5"):
+        parse_grid("g", {"blocks": [block], "baseline": "a=6"})

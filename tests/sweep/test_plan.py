@@ -4,6 +4,7 @@ import copy
 
 import pytest
 
+from ablations.sweep.cli import unfinished
 from ablations.sweep.errors import UsageError
 from ablations.sweep.grid import load_grid, parse_grid
 from ablations.sweep.plan import (
@@ -15,6 +16,7 @@ from ablations.sweep.plan import (
     plan,
     prepare_config,
 )
+from ablations.sweep.run import Request
 from ablations.sweep.schedule import rescale, scale_to_batch
 
 CONFIG = "configs/retinanet_r18_digits.py"
@@ -105,6 +107,29 @@ def test_options_are_literals_and_never_evaluated() -> None:
 def test_an_unknown_path_is_refused(config: dict, path: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         override(config, path, 1)
+
+
+def test_a_plus_allows_a_new_key_at_the_end_of_a_path(config: dict) -> None:
+    path = "model.bbox_head.batch_anchors"
+    with pytest.raises(UsageError, match="no key named 'batch_anchors'"):
+        override(config, path, 5)
+    assert override(config, f"+{path}", 5)["model"]["bbox_head"]["batch_anchors"] == 5
+    assert "batch_anchors" not in config["model"]["bbox_head"]
+    assert override(config, "+train_cfg.max_iters", 5)["train_cfg"]["max_iters"] == 5
+    with pytest.raises(UsageError, match="no key named 'head'"):
+        override(config, "+model.head.batch_anchors", 5)
+
+
+def test_points_that_are_the_same_experiment_are_trained_once(config: dict, tmp_path) -> None:
+    block = {
+        "points": [{"alpha": 0.25}, {"alpha": "usual"}],
+        "set": {"model.bbox_head.loss_cls.alpha": {"$by": "alpha", 0.25: "$alpha", "usual": 0.25}},
+    }
+    grid = parse_grid("g", {"blocks": [block]})
+    trials = list(plan(config, grid, [0]))
+    assert len(trials) == 2
+    request = Request(grid, CONFIG, {}, tmp_path / "none", trials)
+    assert [entry.label for entry in unfinished(request)] == ["alpha=usual"]
 
 
 def test_a_resolved_config_reads_back_to_the_same_values(config: dict, tmp_path) -> None:
