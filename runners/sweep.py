@@ -22,6 +22,8 @@ from ablations.sweep.lease import Lease, LeaseHeldError  # noqa: E402
 from ablations.sweep.local import LocalLauncher  # noqa: E402
 from ablations.sweep.tracking import sending  # noqa: E402
 
+REPORTS = Path("reports")
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
@@ -57,39 +59,26 @@ def main(arguments: list[str] | None = None) -> int:
     if not args.no_report:
         report(request.work_dir, bool(todo))
     if args.wandb != "disabled":
-        send(request.work_dir, args.wandb == "online", not args.no_report)
+        from ablations.reporting.wandb_sync import after_sweep
+
+        after_sweep(request.work_dir, REPORTS / request.work_dir.name, args.wandb == "online")
     return cli.conclude(request)
 
 
 def report_command(work_dir: Path) -> list[str]:
     """What a cluster runs to write the report when the sweep has ended."""
     script = Path(__file__).with_name("report.py")
-    return [sys.executable, str(script), str(work_dir), "--out", f"reports/{work_dir.name}"]
+    return [sys.executable, str(script), str(work_dir), "--out", str(REPORTS / work_dir.name)]
 
 
 def report(work_dir: Path, changed: bool) -> None:
     """Write the sweep's report, unless there is one and nothing has changed."""
-    out = Path("reports") / work_dir.name
+    out = REPORTS / work_dir.name
     if changed or not (out / "README.md").is_file():
         from ablations.reporting.report import write_report
 
         write_report([work_dir], out)
     print(f"report: {out / 'README.md'}", flush=True)
-
-
-def send(work_dir: Path, online: bool, with_report: bool) -> None:
-    """Send what W&B does not have yet, if that was asked for; otherwise say how to."""
-    from ablations.reporting.wandb_sync import sync, unsent
-
-    if online and unsent([work_dir]):
-        if with_report:
-            from ablations.reporting.wandb_dashboard import publish
-
-            publish([work_dir], Path("reports") / work_dir.name)
-        else:
-            print(f"W&B: {sync([work_dir])}", flush=True)
-    if left := len(unsent([work_dir])):
-        print(f"W&B: {left} runs to send; python runners/report.py {work_dir} --wandb sends them")
 
 
 if __name__ == "__main__":
