@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     out = options.out or Path("reports") / "+".join(names)
     try:
         path = write_report(options.work_dirs, out, options.baseline)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"report.py: {error}", file=sys.stderr)
         return 2
     print(path)

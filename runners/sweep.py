@@ -11,15 +11,18 @@ import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+# The package, and the losses that a user keeps beside the configs.
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path.cwd())]
 
-from ablations.sweep import cli, run
-from ablations.sweep.display import Display
-from ablations.sweep.errors import UsageError
-from ablations.sweep.launcher import Job
-from ablations.sweep.lease import Lease, LeaseHeldError
-from ablations.sweep.local import LocalLauncher
-from ablations.sweep.tracking import sending
+from ablations.sweep import cli, run  # noqa: E402
+from ablations.sweep.display import Display  # noqa: E402
+from ablations.sweep.errors import UsageError  # noqa: E402
+from ablations.sweep.launcher import Job  # noqa: E402
+from ablations.sweep.lease import Lease, LeaseHeldError  # noqa: E402
+from ablations.sweep.local import LocalLauncher  # noqa: E402
+from ablations.sweep.tracking import sending  # noqa: E402
+
+REPORTS = Path("reports")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,51 +34,51 @@ def main(arguments: list[str] | None = None) -> int:
         cli.print_plan(args, request)
         return 0
     os.environ["WANDB_MODE"] = args.wandb  # the trials inherit it
+    slurm = None
+    if args.launcher == "slurm":
+        slurm = cli.slurm_launcher(args, report_command(request.work_dir))
+    launcher = slurm or LocalLauncher(args.workers)
     with Lease(request.work_dir):
         if args.retry_failed:
             run.set_failed_aside(request)
         todo = cli.unfinished(request)
         if todo:
-            checked = run.preflight(request)
+            checked = (run.preflight_without_torch if slurm else run.preflight)(request)
             for line in checked["notes"]:
                 print(line, flush=True)
             run.write_sweep(request, checked["data"], run.command_line())
             print(cli.headline(args, request), flush=True)
+            job = Job(request.work_dir, todo, gpus_per_trial=args.gpus_per_trial)
+            if slurm and not args.wait:
+                print(cli.submitted(slurm.submit(job), request.work_dir))
+                return 0
             with Display() as display, sending(request.work_dir, args.wandb):
-                job = Job(request.work_dir, todo, gpus_per_trial=args.gpus_per_trial)
-                LocalLauncher(args.workers).run(job, display)
+                launcher.run(job, display)
         else:
             print(f"all {len(request.trials)} trials of {request.work_dir} are done", flush=True)
     if not args.no_report:
         report(request.work_dir, bool(todo))
     if args.wandb != "disabled":
-        send(request.work_dir, args.wandb == "online", not args.no_report)
+        from ablations.reporting.wandb_sync import after_sweep
+
+        after_sweep(request.work_dir, REPORTS / request.work_dir.name, args.wandb == "online")
     return cli.conclude(request)
+
+
+def report_command(work_dir: Path) -> list[str]:
+    """What a cluster runs to write the report when the sweep has ended."""
+    script = Path(__file__).with_name("report.py")
+    return [sys.executable, str(script), str(work_dir), "--out", str(REPORTS / work_dir.name)]
 
 
 def report(work_dir: Path, changed: bool) -> None:
     """Write the sweep's report, unless there is one and nothing has changed."""
-    out = Path("reports") / work_dir.name
+    out = REPORTS / work_dir.name
     if changed or not (out / "README.md").is_file():
         from ablations.reporting.report import write_report
 
         write_report([work_dir], out)
     print(f"report: {out / 'README.md'}", flush=True)
-
-
-def send(work_dir: Path, online: bool, with_report: bool) -> None:
-    """Send what W&B does not have yet, if that was asked for; otherwise say how to."""
-    from ablations.reporting.wandb_sync import sync, unsent
-
-    if online and unsent([work_dir]):
-        if with_report:
-            from ablations.reporting.wandb_dashboard import publish
-
-            publish([work_dir], Path("reports") / work_dir.name)
-        else:
-            print(f"W&B: {sync([work_dir])}", flush=True)
-    if left := len(unsent([work_dir])):
-        print(f"W&B: {left} runs to send; python runners/report.py {work_dir} --wandb sends them")
 
 
 if __name__ == "__main__":

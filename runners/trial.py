@@ -4,7 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+# The package, and the losses that a user keeps beside the configs.
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path.cwd())]
 
 
 def main() -> int:

@@ -10,8 +10,7 @@ Columns of a frame of trials, in this order:
 - ``AP``, ``AP50``, ``AP75``, ``AP_S``, ``AP_M``, ``AP_L``: COCO box AP in percent;
 - ``iterations``, ``iteration_s`` (median), ``train_s``, ``evaluation_s``, ``wall_s``, ``device_s``
   (wall x processes), all in seconds, ``peak_memory_bytes``, ``device``;
-- ``loss``: the loss that was built, ``final_*``: means over the curve's last rows;
-- ``torch``, ``mmdet``, ...: not here, see ``versions_of``.
+- ``loss_config``: the loss that was built, ``final_*``: means over the curve's last rows.
 """
 
 from collections.abc import Iterable
@@ -79,13 +78,12 @@ def load_sweeps(work_dirs: Iterable[Path]) -> pd.DataFrame:
     return trial_frame(read_sweeps(work_dirs))
 
 
-def per_class_frame(sweeps: Sweeps) -> pd.DataFrame:
+def per_class_frame(states: list[TrialState]) -> pd.DataFrame:
     """AP in percent by class, one row a finished trial and class: ``label``, ``seed``, ``class``,
     ``AP`` (missing where the class has no object)."""
     rows = [
         {"label": state.entry.label, "seed": state.entry.seed, "class": name, "AP": value}
-        for _, trials in sweeps
-        for state in trials
+        for state in states
         if state.state == "finished" and state.record is not None
         for name, value in state.record.per_class.items()
     ]

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ablations.analysis.arrays import read_arrays
 from ablations.analysis.losses import focal_loss
 from ablations.sweep.record import LOGIT_BINS, LOGIT_LIMIT
 
@@ -64,15 +65,15 @@ def read_logits(path: Path) -> LogitSample:
     """A trial's ``probabilities.npz``.
 
     Raises:
-        ValueError: the counts have another shape than the record's grid.
+        ValueError: the file is damaged, or its counts have another shape than the record's grid.
     """
-    with np.load(path, allow_pickle=False) as stored:
-        sample = LogitSample(
-            stored["positive"],
-            stored["negative"],
-            int(stored["positive_total"]),
-            int(stored["negative_total"]),
-        )
+    stored = read_arrays(path, ("positive", "negative", "positive_total", "negative_total"))
+    sample = LogitSample(
+        stored["positive"],
+        stored["negative"],
+        int(stored["positive_total"]),
+        int(stored["negative_total"]),
+    )
     for counts in (sample.positive, sample.negative):
         if counts.shape != (LOGIT_BINS,):
             raise ValueError(f"{path} holds counts of shape {counts.shape}, not ({LOGIT_BINS},)")

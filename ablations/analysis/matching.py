@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask
 
+from ablations.analysis.arrays import read_arrays
 from ablations.sweep.files import read_json
 from ablations.sweep.record import PREDICTION_COLUMNS
 
@@ -56,11 +57,7 @@ def match_trial(annotations: Path, predictions: Path, classes: Sequence[str] = (
     truth = read_json(annotations)
     if not isinstance(truth, dict) or not {"annotations", "categories"} <= set(truth):
         raise ValueError(f"{annotations} is missing or holds no COCO annotations")
-    with np.load(predictions, allow_pickle=False) as stored:
-        lacking = [name for name in (*PREDICTION_COLUMNS, "image_ids") if name not in stored]
-        if lacking:
-            raise ValueError(f"{predictions} lacks {', '.join(lacking)}")
-        found = {name: stored[name] for name in stored.files}
+    found = read_arrays(predictions, (*PREDICTION_COLUMNS, "image_ids"))
     kept = [c["id"] for c in truth["categories"] if not classes or c["name"] in classes]
     return match(truth["annotations"], found, found["image_ids"], kept)
 

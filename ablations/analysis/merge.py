@@ -11,6 +11,7 @@ from ablations.analysis.frames import Sweeps
 from ablations.sweep.ledger import TrialState
 
 PREFERENCE = ("finished", "diverged", "failed", "running", "interrupted", "pending")
+LOSS = "loss"
 DATA_KEYS = ("name", "version", "classes")
 
 
@@ -38,15 +39,16 @@ def merge_sweeps(sweeps: Sweeps) -> Sweeps:
 
 def differences(sweeps: Sweeps) -> list[str]:
     """What keeps the sweeps from being one study, one line a difference; empty if nothing does."""
-    return _between_trials(sweeps) + _between_sweeps(sweeps)
+    return _between_trials(sweeps) + _between_sweeps(sweeps) + _between_ids(sweeps)
 
 
 def fingerprint(state: TrialState) -> dict[str, Any]:
-    """What has to agree between trials: the protocol, and the data with its checksums."""
+    """What has to agree between trials of a cell: loss, protocol, data with its checksums."""
     record = state.record
     if record is None:
         return {}
-    prints = {f"protocol.{name}": value for name, value in record.protocol.items()}
+    prints: dict[str, Any] = {LOSS: record.loss}
+    prints |= {f"protocol.{name}": value for name, value in record.protocol.items()}
     prints |= {f"data.{name}": record.data[name] for name in DATA_KEYS if name in record.data}
     for part in ("train", "val"):
         if part in record.data:
@@ -89,6 +91,22 @@ def _between_sweeps(sweeps: Sweeps) -> list[str]:
     return problems
 
 
+def _between_ids(sweeps: Sweeps) -> list[str]:
+    """Trials of one cell and seed with unequal ids: their configs differ somewhere else."""
+    first: dict[tuple[str, int], tuple[str, str]] = {}
+    problems = []
+    for manifest, states in sweeps:
+        for state in states:
+            entry = state.entry
+            sweep, held = first.setdefault((entry.label, entry.seed), (manifest.sweep, entry.id))
+            if held != entry.id:
+                problems.append(
+                    f"{entry.label} seed {entry.seed} is trial {held} in {sweep} and {entry.id} in "
+                    f"{manifest.sweep}: compare their config.py"
+                )
+    return problems
+
+
 def _constant(states: list[TrialState]) -> dict[str, Any]:
     prints = [found for state in states if (found := fingerprint(state))]
     if not prints:
@@ -96,7 +114,7 @@ def _constant(states: list[TrialState]) -> dict[str, Any]:
     return {
         name: value
         for name, value in prints[0].items()
-        if all(found.get(name) == value for found in prints)
+        if name != LOSS and all(found.get(name) == value for found in prints)
     }
 
 

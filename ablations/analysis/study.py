@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from ablations.analysis import paper
@@ -67,7 +66,8 @@ def load_study(work_dirs: Iterable[Path], baseline: str | None = None) -> Study:
 
     Args:
         work_dirs: work directories of the sweeps.
-        baseline: label of the cell to compare with; plain CE by default, where the grid has it.
+        baseline: label of the cell to compare with; by default the grid's own, or else plain CE,
+            where there is one.
 
     Raises:
         ValueError: a folder is no sweep, the sweeps do not fit together, or there is no such label.
@@ -79,6 +79,9 @@ def load_study(work_dirs: Iterable[Path], baseline: str | None = None) -> Study:
     labels = list(points)
     if baseline is not None and baseline not in points:
         raise ValueError(f"no cell is labelled {baseline!r}; the labels are {', '.join(labels)}")
+    if baseline is None:
+        own = (manifest.grid.get("baseline") for manifest, _ in sweeps)
+        baseline = next((label for label in own if label in points), None)
     if baseline is None:
         baseline = next((label for label in labels if is_plain_ce(label, points[label])), None)
     axes = list(point_columns(points.values()).values())
@@ -119,8 +122,7 @@ def paper_figures(study: Study) -> pd.DataFrame:
             [label, *(getattr(row, m) for m in paper.FIGURES)] for label, row in rows.items()
         ]
     else:
-        number = str(study.manifests[0].grid.get("table") or "").lower().removeprefix("table ")
-        table = paper.TABLES.get(number)
+        table = paper.table_named(study.manifests[0].grid.get("table"))
         figures = [] if table is None else _table_figures(study, table)
     return pd.DataFrame(figures, columns=["label", *paper.FIGURES]).set_index("label")
 
@@ -137,14 +139,3 @@ def _table_figures(study: Study, table: paper.PaperTable) -> list[list[Any]]:
         if row is not None and set(point) <= set(keys):
             found.append([label, *(float(row[metric]) for metric in paper.FIGURES)])
     return found
-
-
-def count_states(study: Study) -> pd.DataFrame:
-    """Number of trials by cell and state: one row a cell, one column a state that occurs."""
-    counts = study.trials.groupby(["label", "state"]).size().unstack(fill_value=0)
-    return counts.reindex(study.labels).astype(int)
-
-
-def share_finished(study: Study) -> float:
-    """Finished trials over planned ones."""
-    return len(study.finished) / len(study.trials) if len(study.trials) else np.nan

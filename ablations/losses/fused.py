@@ -1,38 +1,27 @@
-"""Evaluate a curve on [N, C] logits and integer labels: loss and gradient in one pass.
-
-Detection makes nearly every anchor-class pair a negative. So no one-hot target is built: each chunk
-of logits, small enough to stay in the cache, is evaluated as if every pair were a negative, and the
-few positives are added on top. A pair that must not count as a negative (a positive's own class, an
-ignored anchor) enters the chunk as logit -inf, the perfect negative, which adds exactly zero.
+"""The loss of a batch of anchors: loss and gradient in one pass, whichever way is fastest.
 
 The forward pass already makes the gradient, scaled, in the only large buffer there is; the backward
-pass hands that buffer out.
+pass hands that buffer out. Four ways lead to the same numbers:
+
+- `native`: focal loss in float32 on the CPU, compiled for the machine;
+- `chunked`: everything else on the CPU;
+- `triton_kernel`: focal loss on CUDA;
+- `dense`: everything else.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import importlib.util
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from ablations.losses.curves import Curve, Scratch
+from ablations.losses import chunked, dense, native
+from ablations.losses.pairs import PairLoss, Pairs
 
-# Elements in a chunk, per thread: four float32 buffers of this size fit the second-level cache.
-CHUNK = 32_768
-PERFECT_NEGATIVE = -torch.inf
 REDUCTIONS = ("none", "mean", "sum")
-
-
-@dataclass(frozen=True)
-class PairLoss:
-    """A curve and the factors alpha_t: the loss of one anchor-class pair, before any weight."""
-
-    curve: Curve
-    positive_factor: float = 1.0
-    negative_factor: float = 1.0
 
 
 def pairwise_loss(
@@ -77,13 +66,16 @@ def pairwise_loss(
         else:
             scale /= float(avg_factor) + torch.finfo(torch.float32).eps
     if weight is not None:
-        weight = weight.reshape(len(logits), -1)
+        weight = weight.reshape(len(logits), 1 if weight.numel() == len(logits) else -1)
+        weight = weight.to(torch.promote_types(logits.dtype, torch.float32))
     needs_gradient = torch.is_grad_enabled() and logits.requires_grad
     loss: Tensor
     if reduction == "none":
         loss = _Elementwise.apply(logits, target, weight, pair, scale)
-    elif torch.compiler.is_compiling():  # the compiler fuses the sum by itself
-        loss = _Elementwise.apply(logits, target, weight, pair, scale).sum()
+    elif torch.compiler.is_compiling():
+        # The compiler fuses the sum, but adds one by one: in float32 that loses a digit.
+        loss = _Elementwise.apply(logits, target, weight, pair, scale)
+        loss = loss.sum(dtype=torch.float64).to(loss.dtype)
     else:
         loss = _Sum.apply(logits, target, weight, pair, scale, needs_gradient)
     return loss if divisor is None else loss / divisor
@@ -138,8 +130,19 @@ def describe(tensor: Tensor) -> str:
 
 
 def is_dense(logits: Tensor) -> bool:
-    """Whether to evaluate in whole-tensor operations that never read a value on the host."""
+    """Whether reading a value on the host is out of the question."""
     return logits.device.type != "cpu" or torch.compiler.is_compiling()
+
+
+def fits_triton(pairs: Pairs) -> bool:
+    """Whether the CUDA kernel can read these pairs, and triton is there to compile it."""
+    single = pairs.logits.is_cuda and pairs.dtype == torch.float32
+    return single and pairs.compiled_gamma is not None and has_triton()
+
+
+@cache
+def has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
 
 
 class _Sum(torch.autograd.Function):
@@ -158,23 +161,23 @@ class _Sum(torch.autograd.Function):
         ctx.save_for_backward(logits, target, weight)
         ctx.pair, ctx.scale = pair, scale
         # A float16 gradient may underflow before a loss scaler multiplies it: made in backward.
-        eager = needs_gradient and logits.dtype != torch.float16
-        ctx.gradient = None
-        if is_dense(logits):
-            total, ctx.gradient = dense_sum(pair, logits, target, weight, scale, eager)
-            return total
-        if eager:
-            ctx.gradient = torch.empty(logits.shape, dtype=logits.dtype)
-        value = chunked(pair, logits, target, weight, scale, gradient=ctx.gradient)
-        return torch.tensor(value, dtype=accumulation_type(logits))
+        now = needs_gradient and logits.dtype != torch.float16
+        gradient = torch.empty_like(logits, memory_format=torch.contiguous_format) if now else None
+        ctx.gradient = gradient
+        return total(Pairs(pair, logits, target, weight, scale), gradient)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         logits, target, weight = ctx.saved_tensors
         gradient, ctx.gradient = ctx.gradient, None
-        if gradient is None:  # float16, or a second pass over a retained graph
-            gradient = gradient_of_sum(ctx.pair, logits, target, weight, ctx.scale, upstream)
+        pairs = Pairs(ctx.pair, logits, target, weight, ctx.scale)
+        # Made anew for float16, in a second pass over a retained graph, or to be differentiated.
+        if gradient is None or torch.is_grad_enabled():
+            gradient = gradient_of(pairs, upstream)
+        elif fits_triton(pairs):
+            from ablations.losses import triton_kernel
+
+            triton_kernel.rescale(gradient, upstream)
         elif is_dense(logits) or upstream != 1:
             gradient.mul_(upstream)
         return gradient, None, None, None, None, None
@@ -194,191 +197,56 @@ class _Elementwise(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(logits, target, weight)
         ctx.pair, ctx.scale = pair, scale
+        pairs = Pairs(pair, logits, target, weight, scale)
         if is_dense(logits):
-            return dense(pair, logits, target, weight, scale)[0]
-        loss = torch.empty(logits.shape, dtype=accumulation_type(logits))
-        chunked(pair, logits, target, weight, scale, loss=loss)
+            return dense.evaluate(pairs)[0]
+        loss = torch.empty(logits.shape, dtype=pairs.dtype)
+        evaluate_on_cpu(pairs, loss=loss)
         return loss
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         logits, target, weight = ctx.saved_tensors
-        gradient = gradient_of_sum(ctx.pair, logits, target, weight, ctx.scale, upstream)
-        return gradient, None, None, None, None
+        pairs = Pairs(ctx.pair, logits, target, weight, ctx.scale)
+        return gradient_of(pairs, upstream), None, None, None, None
 
 
-def gradient_of_sum(
-    pair: PairLoss,
-    logits: Tensor,
-    target: Tensor,
-    weight: Tensor | None,
-    scale: float,
-    upstream: Tensor,
-) -> Tensor:
-    """Gradient of sum(upstream * loss) in the logits' type, computed in the accumulation type."""
+def total(pairs: Pairs, gradient: Tensor | None) -> Tensor:
+    """The sum of the loss, without dimension; fills ``gradient``, [N, C] in the logits' type."""
+    if not is_dense(pairs.logits):
+        return torch.tensor(evaluate_on_cpu(pairs, gradient=gradient), dtype=pairs.dtype)
+    if fits_triton(pairs):
+        from ablations.losses import triton_kernel
+
+        return triton_kernel.evaluate(pairs, gradient)
+    loss, slope = dense.evaluate(pairs)
+    if gradient is not None:
+        gradient.copy_(slope)
+    return loss.sum()
+
+
+def gradient_of(pairs: Pairs, upstream: Tensor) -> Tensor:
+    """Gradient of sum(upstream * loss) in the logits' type, computed in ``pairs.dtype``."""
+    logits = pairs.logits
+    if torch.is_grad_enabled():  # create_graph=True: the closed form is differentiated in its turn
+        return (dense.evaluate(pairs)[1] * upstream).to(logits.dtype)
+    if upstream.dim() == 0 and fits_triton(pairs):
+        from ablations.losses import triton_kernel
+
+        gradient = torch.empty_like(logits)
+        triton_kernel.evaluate(pairs, gradient, upstream)
+        return gradient
     if is_dense(logits):
-        gradient = dense(pair, logits, target, weight, scale)[1]
+        gradient = dense.evaluate(pairs)[1]
     else:
-        gradient = torch.empty(logits.shape, dtype=accumulation_type(logits))
-        chunked(pair, logits, target, weight, scale, gradient=gradient)
+        gradient = torch.empty(logits.shape, dtype=pairs.dtype)
+        evaluate_on_cpu(pairs, gradient=gradient)
     return gradient.mul_(upstream).to(logits.dtype)
 
 
-def accumulation_type(logits: Tensor) -> torch.dtype:
-    """float32 for half precision, the logits' own type otherwise."""
-    return torch.promote_types(logits.dtype, torch.float32)
-
-
-def chunked(
-    pair: PairLoss,
-    logits: Tensor,
-    target: Tensor,
-    weight: Tensor | None,
-    scale: float,
-    loss: Tensor | None = None,
-    gradient: Tensor | None = None,
+def evaluate_on_cpu(
+    pairs: Pairs, loss: Tensor | None = None, gradient: Tensor | None = None
 ) -> float:
-    """Sum the loss chunk by chunk; also fill ``loss`` and ``gradient`` ([N, C]) where given.
-
-    Args:
-        weight: [N, 1] or [N, C].
-
-    Returns:
-        scale * sum, accumulated over chunks in double precision.
-    """
-    count, classes = logits.shape
-    rows = max(1, CHUNK * torch.get_num_threads() // classes)
-    masked, multiplier = split_weight(weight)
-    positives = (target < classes).nonzero().squeeze(1)
-    labels = target[positives].long()
-    starts = range(0, count, rows)
-    bounds = chunk_bounds(positives, starts)
-    masked_bounds = chunk_bounds(masked, starts)
-    positive_flat = positives % rows * classes + labels  # within its chunk
-    masked_rows = masked % rows
-    factor = pair.negative_factor * scale
-
-    work = [logits.new_empty((min(rows, count), classes), dtype=accumulation_type(logits))]
-    work += [torch.empty_like(work[0]) for _ in range(2)]
-    direct = gradient is not None and gradient.dtype == work[0].dtype
-    if gradient is not None and not direct:
-        work.append(torch.empty_like(work[0]))
-    total = 0.0
-    for index, start in enumerate(starts):
-        part = slice(start, min(start + rows, count))
-        x, first, second, *more = (buffer[: part.stop - start] for buffer in work)
-        x.copy_(logits[part])
-        here = slice(bounds[index], bounds[index + 1])
-        if here.stop > here.start:
-            x.view(-1).index_fill_(0, positive_flat[here], PERFECT_NEGATIVE)
-        hidden = slice(masked_bounds[index], masked_bounds[index + 1])
-        if hidden.stop > hidden.start:
-            x.index_fill_(0, masked_rows[hidden], PERFECT_NEGATIVE)
-        if multiplier is not None and multiplier.shape[1] > 1:
-            x.masked_fill_(multiplier[part] == 0, PERFECT_NEGATIVE)
-        slope = None
-        if gradient is not None:
-            slope = gradient[part] if direct else more[0]
-        value, slope = pair.curve.negative(
-            x, gradient is not None, Scratch(x, first, second, slope)
-        )
-        if multiplier is not None:
-            value.mul_(multiplier[part])
-        total += value.sum().item()
-        if loss is not None:
-            torch.mul(value, factor, out=loss[part])
-        if gradient is not None and slope is not None:
-            if multiplier is not None:
-                slope.mul_(multiplier[part])
-            if factor != 1:
-                slope.mul_(factor)
-            if not direct:
-                gradient[part] = slope
-    total *= factor
-    if len(positives) > 0:
-        total += add_positives(pair, logits, positives, labels, weight, scale, loss, gradient)
-    return total
-
-
-def add_positives(
-    pair: PairLoss,
-    logits: Tensor,
-    positives: Tensor,
-    labels: Tensor,
-    weight: Tensor | None,
-    scale: float,
-    loss: Tensor | None,
-    gradient: Tensor | None,
-) -> float:
-    """Write the pairs (positives, labels) into ``loss`` and ``gradient``; return their sum."""
-    value, slope = pair.curve.positive(logits[positives, labels].to(accumulation_type(logits)))
-    factor = value.new_full((1,), pair.positive_factor * scale)
-    if weight is not None:
-        given = weight[positives, labels if weight.shape[1] > 1 else 0]
-        factor = factor * given
-        value, slope = value.where(given != 0, 0), slope.where(given != 0, 0)
-    value, slope = value * factor, slope * factor
-    if loss is not None:
-        loss[positives, labels] = value
-    if gradient is not None:
-        gradient[positives, labels] = slope.to(gradient.dtype)
-    return value.sum(dtype=torch.float64).item()
-
-
-def split_weight(weight: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Rows whose weight is 0, and the weights themselves if any is neither 0 nor 1."""
-    if weight is None:
-        return torch.empty(0, dtype=torch.long), None
-    zero = weight == 0
-    plain = bool((zero | (weight == 1)).all())
-    rows = zero.all(dim=1).nonzero().squeeze(1)
-    if weight.shape[1] > 1:
-        plain = plain and not zero.any()
-    return rows, None if plain else weight
-
-
-def chunk_bounds(rows: Tensor, starts: range) -> list[int]:
-    """Where each chunk begins in the sorted ``rows``, and where the last one ends."""
-    edges = torch.tensor([*starts, starts.stop], dtype=torch.long)
-    return torch.searchsorted(rows, edges).tolist()
-
-
-def dense_sum(
-    pair: PairLoss,
-    logits: Tensor,
-    target: Tensor,
-    weight: Tensor | None,
-    scale: float,
-    needs_gradient: bool,
-) -> tuple[Tensor, Tensor | None]:
-    """The sum and, if wanted, its gradient in the logits' type."""
-    loss, gradient = dense(pair, logits, target, weight, scale)
-    return loss.sum(), gradient.to(logits.dtype) if needs_gradient else None
-
-
-def dense(
-    pair: PairLoss, logits: Tensor, target: Tensor, weight: Tensor | None, scale: float
-) -> tuple[Tensor, Tensor]:
-    """Loss and gradient of every pair, [N, C], without reading a value on the host."""
-    classes = logits.shape[1]
-    x = logits.to(accumulation_type(logits))
-    label = target.long().clamp(0, classes - 1).unsqueeze(1)
-    positive = ((target >= 0) & (target < classes)).unsqueeze(1)
-    value, slope = pair.curve.negative(x)
-    if slope is None:
-        raise RuntimeError(f"{type(pair.curve).__name__}.negative returned no slope")
-    value, slope = value * pair.negative_factor, slope * pair.negative_factor
-    value_there, slope_there = pair.curve.positive(x.gather(1, label))
-    value_there, slope_there = (
-        torch.where(positive, there * pair.positive_factor, everywhere.gather(1, label))
-        for there, everywhere in ((value_there, value), (slope_there, slope))
-    )
-    value, slope = value.scatter(1, label, value_there), slope.scatter(1, label, slope_there)
-    valid = ((target >= 0) & (target <= classes)).unsqueeze(1)
-    factor = torch.where(valid, scale, torch.nan).to(x.dtype)
-    if weight is not None:
-        factor = factor * weight
-        kept = factor != 0  # NaN counts as kept
-        return (value * factor).where(kept, 0), (slope * factor).where(kept, 0)
-    return value * factor, slope * factor
+    """The sum of the loss; fills ``loss`` and ``gradient``, [N, C], where given."""
+    fastest = native if native.fits(pairs) else chunked
+    return fastest.evaluate(pairs, loss, gradient)

@@ -1,9 +1,28 @@
 """The losses as modules for OpenMMLab configs, with mmdet's calling convention.
 
-    loss_cls=dict(type='ablations.FocalLoss', gamma=2.0, alpha=0.25, loss_weight=1.0)
+    loss_cls=dict(type='ablations.FocalLoss', gamma=2.0, alpha=0.25, use_sigmoid=True)
 
-Everything that can be wrong in a config is refused when the module is built. See
-`ablations.losses.functional` for shapes and equations.
+``use_sigmoid=True`` belongs in the config although it is the default here: AnchorHead reads it
+there, and without it sizes its output for a softmax, with a logit for background. All that can be
+wrong in a config is refused when the module is built. Shapes and equations:
+`ablations.losses.functional`.
+
+A loss of your own needs a curve, which may be no more than the formula in x_t (the logit of the
+true side; automatic differentiation does the rest), and a name:
+
+    @dataclass(frozen=True)
+    class GeneralizedCrossEntropy(Curve):  # arXiv:1805.07836
+        q: float = 0.7
+
+        def value(self, x_t):
+            return (1 - torch.sigmoid(x_t) ** self.q) / self.q
+
+    @LOSSES.register_module()
+    class GeneralizedCrossEntropyLoss(PairwiseLoss):
+        def __init__(self, q=0.7, **options):
+            super().__init__(PairLoss(GeneralizedCrossEntropy(q)), **options)
+
+in any module that the config lists under ``custom_imports``.
 """
 
 from __future__ import annotations
@@ -12,10 +31,34 @@ import math
 
 from torch import Tensor, nn
 
-from ablations.losses.curves import Focal, check_number
+from ablations.losses.curves import (
+    Asymmetric,
+    Curve,
+    Focal,
+    FocalStar,
+    Hinge,
+    Poly1Focal,
+    check_number,
+)
 from ablations.losses.functional import balanced
-from ablations.losses.fused import REDUCTIONS, PairLoss, pairwise_loss
+from ablations.losses.fused import REDUCTIONS, pairwise_loss
+from ablations.losses.pairs import PairLoss
 from ablations.losses.registry import LOSSES
+
+__all__ = [
+    "LOSSES",
+    "AsymmetricLoss",
+    "BalancedCrossEntropyLoss",
+    "CrossEntropyLoss",
+    "Curve",
+    "FocalLoss",
+    "FocalStarLoss",
+    "HingeLoss",
+    "PairLoss",
+    "PairwiseLoss",
+    "Poly1FocalLoss",
+    "balanced",
+]
 
 
 class PairwiseLoss(nn.Module):
@@ -25,7 +68,7 @@ class PairwiseLoss(nn.Module):
         pair: the loss of one pair.
         loss_weight: multiplies the loss.
         reduction: 'none', 'mean' or 'sum'; what a call without ``reduction_override`` does.
-        use_sigmoid: True, the only form there is. AnchorHead reads it to size its output.
+        use_sigmoid: True, the only form there is. Write it in a config all the same, see above.
     """
 
     def __init__(
@@ -114,3 +157,68 @@ class BalancedCrossEntropyLoss(PairwiseLoss):
         use_sigmoid: bool = True,
     ) -> None:
         super().__init__(balanced(Focal(gamma=0.0), alpha), loss_weight, reduction, use_sigmoid)
+
+
+@LOSSES.register_module()
+class FocalStarLoss(PairwiseLoss):
+    """FL*, the alternate form of appendix A, `functional.focal_star_loss`."""
+
+    def __init__(
+        self,
+        gamma: float = 2.0,
+        beta: float = 1.0,
+        loss_weight: float = 1.0,
+        reduction: str = "mean",
+        use_sigmoid: bool = True,
+    ) -> None:
+        super().__init__(PairLoss(FocalStar(gamma, beta)), loss_weight, reduction, use_sigmoid)
+
+
+@LOSSES.register_module()
+class HingeLoss(PairwiseLoss):
+    """Hinge loss on p_t, `functional.hinge_loss`."""
+
+    def __init__(
+        self,
+        margin: float = 0.5,
+        loss_weight: float = 1.0,
+        reduction: str = "mean",
+        use_sigmoid: bool = True,
+    ) -> None:
+        super().__init__(PairLoss(Hinge(margin)), loss_weight, reduction, use_sigmoid)
+
+
+@LOSSES.register_module()
+class Poly1FocalLoss(PairwiseLoss):
+    """Poly-1 focal loss, `functional.poly1_focal_loss`."""
+
+    def __init__(
+        self,
+        gamma: float = 2.0,
+        alpha: float | None = 0.25,
+        epsilon: float = 1.0,
+        loss_weight: float = 1.0,
+        reduction: str = "mean",
+        use_sigmoid: bool = True,
+    ) -> None:
+        super().__init__(
+            balanced(Poly1Focal(gamma, epsilon), alpha), loss_weight, reduction, use_sigmoid
+        )
+
+
+@LOSSES.register_module()
+class AsymmetricLoss(PairwiseLoss):
+    """ASL, `functional.asymmetric_loss`."""
+
+    def __init__(
+        self,
+        gamma_pos: float = 0.0,
+        gamma_neg: float = 4.0,
+        margin: float = 0.05,
+        loss_weight: float = 1.0,
+        reduction: str = "mean",
+        use_sigmoid: bool = True,
+    ) -> None:
+        super().__init__(
+            PairLoss(Asymmetric(gamma_pos, gamma_neg, margin)), loss_weight, reduction, use_sigmoid
+        )

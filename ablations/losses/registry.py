@@ -6,4 +6,9 @@ A child of mmdet's own, with a scope: nothing in it clashes with a name mmdet ha
 from mmdet.registry import MODELS
 from mmengine import Registry
 
-LOSSES = Registry("loss", parent=MODELS, scope="ablations", locations=["ablations.losses.modules"])
+LOSSES = Registry(
+    "loss",
+    parent=MODELS,
+    scope="ablations",
+    locations=["ablations.losses.modules", "ablations.losses.ohem"],
+)

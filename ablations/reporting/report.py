@@ -49,5 +49,7 @@ def write_report(work_dirs: list[Path], out: Path, baseline: str | None = None) 
 
 
 def _dated(study: Study) -> str:
-    description = str(study.manifests[0].grid.get("description") or "").strip()
-    return f"{description}\n\nReport written on {date.today().isoformat()}.".strip()
+    grid = study.manifests[0].grid
+    title, description = (str(grid.get(name) or "").strip() for name in ("title", "description"))
+    written = f"Report written on {date.today().isoformat()}."
+    return "\n\n".join(part for part in (title, description, written) if part)

@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -13,13 +14,18 @@ from rich.table import Table
 from ablations.sweep import run, tracking
 from ablations.sweep.errors import UsageError
 from ablations.sweep.estimate import Estimate, estimate
-from ablations.sweep.grid import load_grid
+from ablations.sweep.grid import DEFAULT_PROTOCOL, parse_grid, read_grid
 from ablations.sweep.ledger import Entry
 from ablations.sweep.local import default_workers
 from ablations.sweep.plan import load_config, parse_options, plan, prepare_config
 from ablations.sweep.record import LOG
 
+if TYPE_CHECKING:
+    from ablations.sweep.slurm import SlurmLauncher, Submission
+
 DEFAULT_CONFIG = "configs/retinanet_r18_digits.py"
+LAUNCHERS = ("local", "slurm")
+SLURM_SETTINGS = Path("configs/slurm.toml")
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -33,7 +39,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--config", help=f"detector, data and schedule (default: {DEFAULT_CONFIG})")
     add("--seeds", type=int, nargs="+", default=[0], metavar="N", help="default: 0")
     add("--cfg-options", nargs="+", default=[], metavar="K=V", help="override existing keys")
-    add("--workers", type=int, metavar="N", help="trials at a time (default: GPUs or cores)")
+    add("--launcher", choices=LAUNCHERS, default="local", help="default: local")
+    workers = "trials at a time (default: GPUs or cores; on Slurm: as many as it lets run)"
+    add("--workers", "--max-parallel", type=int, metavar="N", help=workers)
     add("--gpus-per-trial", type=int, default=1, metavar="N", help="processes of a trial")
     add("--work-dir", type=Path, metavar="DIR", help="default: work_dirs/<grid>")
     add("--smoke", action="store_true", help="a tiny schedule, in a work directory of its own")
@@ -42,6 +50,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--retry-failed", action="store_true", help="run trials that raised again")
     add("--no-report", action="store_true", help="train only")
     add("--wandb", choices=tracking.MODES, help="default: WANDB_MODE, or else offline")
+    slurm = parser.add_argument_group("Slurm").add_argument
+    slurm("--wait", action="store_true", help="follow the trials to their end")
+    slurm("--slurm", nargs="+", default=[], metavar="K=V", help="settings over those of the file")
+    slurm("--slurm-settings", type=Path, metavar="FILE", help=f"default: {SLURM_SETTINGS}")
     args = parser.parse_args(arguments)
     for name in ("workers", "gpus_per_trial"):
         value = getattr(args, name)
@@ -51,9 +63,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error(f"--seeds are whole numbers from 0 to 4294967295, not {args.seeds}")
     if args.json and not args.dry_run:
         parser.error("--json goes with --dry-run")
+    if args.launcher != "slurm" and (args.wait or args.slurm or args.slurm_settings):
+        parser.error("--wait, --slurm and --slurm-settings go with --launcher slurm")
     args.seeds = list(dict.fromkeys(args.seeds))
     args.wandb = tracking.mode(args.wandb)
-    if args.workers is None:
+    if args.workers is None and args.launcher == "local":
         args.workers = default_workers(args.gpus_per_trial)
     return args
 
@@ -64,15 +78,16 @@ def resolve(args: argparse.Namespace) -> run.Request:
     Raises:
         UsageError: a grid, a config, an option or a value is not valid.
     """
-    grid = load_grid(args.grid)
-    path = args.config or grid.config or DEFAULT_CONFIG
+    grid_name, spec = read_grid(args.grid)
+    path = args.config or spec.get("config") or DEFAULT_CONFIG
+    base = load_config(path)
+    grid = parse_grid(grid_name, spec, base.get("protocol", DEFAULT_PROTOCOL))
     options = parse_options(args.cfg_options)
-    for point in grid.points:
-        for own in point.overrides:
-            for asked in options:
-                if f"{asked}.".startswith(f"{own}.") or f"{own}.".startswith(f"{asked}."):
-                    raise UsageError(f"--cfg-options {asked}: the grid {grid.name} sets {own}")
-    config = prepare_config(load_config(path), options, args.gpus_per_trial, args.smoke)
+    for own in {path.lstrip("+") for point in grid.points for path in point.overrides}:
+        for asked in (option.lstrip("+") for option in options):
+            if f"{asked}.".startswith(f"{own}.") or f"{own}.".startswith(f"{asked}."):
+                raise UsageError(f"--cfg-options {asked}: the grid {grid.name} sets {own}")
+    config = prepare_config(base, options, args.gpus_per_trial, args.smoke)
     name = grid.name if path == DEFAULT_CONFIG else f"{grid.name}-{Path(path).stem}"
     work_dir = args.work_dir or Path("work_dirs") / (name + ("-smoke" if args.smoke else ""))
     return run.Request(
@@ -98,7 +113,8 @@ def cost(args: argparse.Namespace, request: run.Request) -> Estimate:
     """What the rest of the request will cost."""
     config = request.trials[0].config
     iterations = config["train_cfg"]["max_iters"]
-    return estimate(run.states(request), config, args.workers, args.gpus_per_trial, iterations)
+    workers = args.workers or len(request.trials)
+    return estimate(run.states(request), config, workers, args.gpus_per_trial, iterations)
 
 
 def print_plan(args: argparse.Namespace, request: run.Request) -> None:
@@ -124,10 +140,40 @@ def print_plan(args: argparse.Namespace, request: run.Request) -> None:
 
 def headline(args: argparse.Namespace, request: run.Request) -> str:
     """What is about to start."""
+    at_a_time = f"{args.workers} at a time; " if args.workers else ""
     return (
         f"{request.grid.name}: {len(request.trials)} trials in {request.work_dir}, "
-        f"{args.workers} at a time; {cost(args, request)}"
+        f"{at_a_time}{cost(args, request)}"
     )
+
+
+def slurm_launcher(args: argparse.Namespace, report: Sequence[str]) -> "SlurmLauncher":
+    """The launcher that the flags and the settings file describe.
+
+    Args:
+        report: the command that writes the report when nobody waits for the trials.
+
+    Raises:
+        UsageError: a setting is not valid.
+    """
+    from ablations.sweep.slurm import SlurmLauncher, load_settings
+
+    default = SLURM_SETTINGS if SLURM_SETTINGS.is_file() else None
+    settings = load_settings(args.slurm_settings or default, parse_options(args.slurm))
+    check = f"{run.PREFLIGHT}:check_planned"
+    later = () if args.wait or args.no_report else tuple(report)
+    return SlurmLauncher(settings, args.workers, check, later)
+
+
+def submitted(submission: "Submission | None", work_dir: Path) -> str:
+    """What was submitted, and how to go on from there."""
+    lines = ["every unfinished trial is queued or running already"]
+    if submission is not None:
+        lines = [f"submitted {len(submission.trials)} trials as Slurm job {submission.job}"]
+        if submission.report:
+            lines.append(f"job {submission.report} writes the report when they have ended")
+    status = f"python runners/status.py {work_dir}"
+    return "\n".join([*lines, f"follow: {status}", f"cancel: {status} --cancel"])
 
 
 def conclude(request: run.Request) -> int:

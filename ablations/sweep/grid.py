@@ -18,7 +18,17 @@ A grid file is a Python config of a few lines::
 A block lists its points as a ``product`` of axes, a ``zip`` of axes of one length, or explicit
 ``points``. ``set`` maps paths in the config to what stands there at the block's points; ``"$axis"``
 is the point's value on an axis, and ``{"$by": "axis", value: ...}`` chooses by it. A value
-replaces what the config has at that path.
+replaces what the config has at that path; the path must exist, unless a ``+`` before it says that
+its last key may be new: ``"+model.bbox_head.batch_anchors"``.
+
+``{"$by": "protocol", "embedded": ..., "paper": ...}``, at any place in the file, chooses by the
+``protocol`` that the config declares: the paper's values on the paper's detector, smaller ones on
+a detector for a CPU. A config that declares none gets the paper's.
+
+Names that begin with an underscore are the file's own.
+
+``baseline`` is the label of the cell that the report takes differences against, where that is not
+plain CE.
 """
 
 import itertools
@@ -32,7 +42,10 @@ from ablations.sweep.errors import UsageError, one_of
 
 GRIDS = Path(__file__).parents[2] / "configs" / "grids"
 
-_KEYS = {"title", "table", "metrics", "note", "config", "blocks"}
+PROTOCOLS = ("embedded", "paper")
+DEFAULT_PROTOCOL = "paper"  # of a config that declares none
+
+_KEYS = {"title", "table", "metrics", "note", "baseline", "config", "blocks"}
 _LISTINGS = ("product", "zip", "points")
 
 
@@ -61,7 +74,7 @@ class Grid:
     table: str | None
     metrics: list[str]
     note: str
-    config: str | None
+    baseline: str | None  # label of the cell to compare with
     axes: dict[str, list[Any]]  # axis -> its values, in the order they first occur
     points: list[Point]
 
@@ -73,6 +86,7 @@ class Grid:
             "table": self.table,
             "metrics": self.metrics,
             "note": self.note,
+            "baseline": self.baseline,
             "axes": self.axes,
         }
 
@@ -81,11 +95,20 @@ def _plain(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def load_grid(name: str) -> Grid:
+def load_grid(name: str, protocol: str = DEFAULT_PROTOCOL) -> Grid:
     """Read a grid by its name in ``configs/grids`` or by the path of its file.
 
     Raises:
         UsageError: there is no such grid, or its file is not a grid.
+    """
+    return parse_grid(*read_grid(name), protocol)
+
+
+def read_grid(name: str) -> tuple[str, dict[str, Any]]:
+    """The name and the data of a grid, unresolved.
+
+    Raises:
+        UsageError: there is no such grid, or its file cannot be read.
     """
     path = Path(name)
     if path.suffix != ".py":
@@ -96,18 +119,22 @@ def load_grid(name: str) -> Grid:
         loaded = Config.fromfile(path, import_custom_modules=False)
     except Exception as error:
         raise UsageError(f"grid {path} cannot be read: {error}") from error
-    return parse_grid(path.stem, loaded._cfg_dict.to_dict())
+    spec = loaded._cfg_dict.to_dict()
+    return path.stem, {key: value for key, value in spec.items() if not key.startswith("_")}
 
 
-def parse_grid(name: str, spec: dict[str, Any]) -> Grid:
+def parse_grid(name: str, spec: dict[str, Any], protocol: str = DEFAULT_PROTOCOL) -> Grid:
     """Make a grid of its data.
 
     Raises:
         UsageError: a key is missing or unknown, or a block cannot be read; the message says where.
     """
+    if protocol not in PROTOCOLS:
+        raise UsageError("the config: " + one_of("protocol", protocol, PROTOCOLS))
     unknown = set(spec) - _KEYS
     if unknown:
         raise UsageError(f"grid {name}: " + one_of("key", min(unknown), sorted(_KEYS)))
+    spec = _by_protocol(f"grid {name}", spec, protocol)
     points: list[Point] = []
     for number, block in enumerate(spec.get("blocks", [])):
         points += _block_points(f"grid {name}, block {number}", block)
@@ -119,16 +146,31 @@ def parse_grid(name: str, spec: dict[str, Any]) -> Grid:
             values = axes.setdefault(axis, [])
             if value not in values:
                 values.append(value)
+    baseline = spec.get("baseline")
+    labels = [point.label for point in points]
+    if baseline is not None and baseline not in labels:
+        raise UsageError(f"grid {name}: " + one_of("baseline", baseline, labels))
     return Grid(
         name=name,
         title=spec.get("title", name),
         table=spec.get("table"),
         metrics=list(spec.get("metrics", ["AP", "AP50", "AP75"])),
         note=spec.get("note", ""),
-        config=spec.get("config"),
+        baseline=baseline,
         axes=axes,
         points=points,
     )
+
+
+def _by_protocol(where: str, value: Any, protocol: str) -> Any:
+    """Choose wherever ``{"$by": "protocol", ...}`` stands; everything else stays."""
+    if isinstance(value, dict) and value.get("$by") == "protocol":
+        return _by_protocol(where, _case(where, value, protocol), protocol)
+    if isinstance(value, dict):
+        return {key: _by_protocol(where, item, protocol) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_by_protocol(where, item, protocol) for item in value)
+    return value
 
 
 def _block_points(where: str, block: dict[str, Any]) -> list[Point]:
@@ -162,16 +204,19 @@ def _fill(where: str, value: Any, point: dict[str, Any]) -> Any:
     if isinstance(value, str) and value.startswith("$"):
         return _coordinate(where, value[1:], point)
     if isinstance(value, dict) and "$by" in value:
-        key = _coordinate(where, value["$by"], point)
-        if key not in value:
-            valid = [str(case) for case in value if case != "$by"]
-            raise UsageError(f"{where}: " + one_of(f"case of {value['$by']}", key, valid))
-        return _fill(where, value[key], point)
+        return _fill(where, _case(where, value, _coordinate(where, value["$by"], point)), point)
     if isinstance(value, dict):
         return {name: _fill(where, item, point) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_fill(where, item, point) for item in value]
+        return type(value)(_fill(where, item, point) for item in value)
     return value
+
+
+def _case(where: str, choice: dict[str, Any], key: Any) -> Any:
+    if key not in choice:
+        valid = [str(case) for case in choice if case != "$by"]
+        raise UsageError(f"{where}: " + one_of(f"case of {choice['$by']}", key, valid))
+    return choice[key]
 
 
 def _coordinate(where: str, axis: str, point: dict[str, Any]) -> Any:

@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import threading
+import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +76,8 @@ def lease_owner(folder: Path) -> dict[str, Any] | None:
 
 @dataclass
 class Lease:
-    """Hold ``folder`` for as long as the ``with`` block runs; it is made if it is missing.
+    """Hold ``folder`` for as long as the ``with`` block runs; it is made if it is missing, and
+    removed again if nothing was put into it.
 
     Raises (on entering):
         LeaseHeldError: a living owner holds it; the message names host and process.
@@ -89,6 +91,7 @@ class Lease:
         self._released = threading.Event()
 
     def __enter__(self) -> "Lease":
+        self._made = not self.folder.exists()
         self.folder.mkdir(parents=True, exist_ok=True)
         owner = {
             "host": socket.gethostname(),
@@ -99,12 +102,8 @@ class Lease:
         draft = self.folder / f".{LEASE}.{self._token}"
         draft.write_text(json.dumps(owner))
         try:
-            while True:
-                try:
-                    os.link(draft, self._path)
-                    break
-                except FileExistsError:
-                    self._clear_if_stale()
+            while not self._take(draft):
+                time.sleep(0.05)
         finally:
             draft.unlink(missing_ok=True)
         threading.Thread(target=self._renew, name="lease", daemon=True).start()
@@ -119,6 +118,9 @@ class Lease:
         self._released.set()
         if self._held():
             self._path.unlink(missing_ok=True)
+        if self._made:
+            with contextlib.suppress(OSError):  # not empty: something was done in it
+                self.folder.rmdir()
 
     def _held(self) -> bool:
         owner = _read(self._path)
@@ -130,21 +132,34 @@ class Lease:
                 if self._held():
                     os.utime(self._path)
 
-    def _clear_if_stale(self) -> None:
-        seen = _read(self._path)
-        if seen is None:
-            return
+    def _take(self, draft: Path) -> bool:
+        """Make ``draft`` the lease if there is none, or if the one there is stale."""
+        try:
+            os.link(draft, self._path)
+            return True
+        except FileExistsError:
+            stale = _read(self._path)
+        if stale is None:
+            return False
         if lease_owner(self.folder) is not None:
             raise LeaseHeldError(
-                f"{self.folder} is in use by process {seen['pid']} on {seen['host']}"
+                f"{self.folder} is in use by process {stale['pid']} on {stale['host']}"
             )
-        # Two claimants may both see the same stale lease. Each moves away what it finds; whoever
-        # finds that it moved a fresh lease puts that one back.
-        moved = self.folder / f".{LEASE}.stale.{self._token}"
-        with contextlib.suppress(FileNotFoundError):
-            self._path.rename(moved)
-            found = _read(moved)
-            if found is not None and found["token"] != seen["token"]:
-                with contextlib.suppress(FileExistsError):
-                    os.link(moved, self._path)
-            moved.unlink()
+        # Several may see the same stale lease. Whoever claims it replaces it, in one step, if it
+        # is still the one that was seen.
+        claim = self.folder / f".{LEASE}.claim.{stale['token']}"
+        try:
+            os.link(draft, claim)
+        except FileExistsError:
+            with contextlib.suppress(FileNotFoundError):  # its claimant may have died
+                if _server_time(self.folder) - claim.stat().st_mtime > TIME_TO_LIVE:
+                    claim.unlink()
+            return False
+        try:
+            found = _read(self._path)
+            if found is None or found["token"] != stale["token"]:
+                return False
+            draft.replace(self._path)
+            return True
+        finally:
+            claim.unlink(missing_ok=True)

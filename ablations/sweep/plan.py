@@ -98,25 +98,29 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
 def override(config: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
     """``config`` with ``value`` at a dotted path; only what lies on the path is copied.
 
+    Args:
+        path: where; a ``+`` before it allows its last key to be new.
+
     Raises:
         UsageError: the path does not exist in the config; the message names the keys that do.
     """
-    return _override(config, path.split("."), value, path)
+    path, new = path.removeprefix("+"), path.startswith("+")
+    return _override(config, path.split("."), value, path, new)
 
 
-def _override(node: Any, keys: list[str], value: Any, path: str) -> Any:
+def _override(node: Any, keys: list[str], value: Any, path: str, new: bool) -> Any:
     key, rest = keys[0], keys[1:]
     if isinstance(node, list | tuple):
         if not key.isdigit() or int(key) >= len(node):
             raise UsageError(f"{path}: {key!r} is not an index of a list of {len(node)}")
         items = list(node)
-        items[int(key)] = _override(items[int(key)], rest, value, path) if rest else value
+        items[int(key)] = _override(items[int(key)], rest, value, path, new) if rest else value
         return items
     if not isinstance(node, dict):
         raise UsageError(f"{path}: there is nothing below {node!r} for {key!r}")
-    if key not in node:
+    if key not in node and (rest or not new):
         raise UsageError(f"{path}: " + one_of("key", key, sorted(map(str, node))))
-    return {**node, key: _override(node[key], rest, value, path) if rest else value}
+    return {**node, key: _override(node[key], rest, value, path, new) if rest else value}
 
 
 def prepare_config(

@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from ablations.sweep.dataset import check_data
 from ablations.sweep.errors import UsageError
 from ablations.sweep.files import read_json, write_json, write_text
 from ablations.sweep.grid import Grid
@@ -114,6 +115,19 @@ def preflight(request: Request) -> dict[str, Any]:
             f"checking the plan ended with status {process.exitcode}; see above"
         ) from None
     process.join()
+    return _passed(answer)
+
+
+def preflight_without_torch(request: Request) -> dict[str, Any]:
+    """The part of ``preflight`` that a login node can do: the data.
+
+    Raises:
+        UsageError: something is wrong with the data; the message is one line.
+    """
+    return _passed(check_data(request.trials[0].config))
+
+
+def _passed(answer: dict[str, Any]) -> dict[str, Any]:
     if answer["errors"]:
         raise UsageError("; ".join(answer["errors"][:3]))
     return answer

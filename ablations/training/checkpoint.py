@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dist import is_main_process
+from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from ablations.sweep.record import CHECKPOINT
+from ablations.training.distributed import in_any_process
 
 
 class Interrupted(BaseException):
@@ -33,14 +34,17 @@ class ResumableCheckpointHook(Hook):
     Args:
         interval: iterations between checkpoints.
         signals: catch the signals; to be switched off outside a trial's own process.
+        agree_every: iterations after which the processes of a trial ask each other whether to stop.
     """
 
     priority = "VERY_LOW"  # after the hooks whose state goes into the checkpoint
 
-    def __init__(self, interval: int = 250, signals: bool = True) -> None:
+    def __init__(self, interval: int = 250, signals: bool = True, agree_every: int = 10) -> None:
         self.interval = interval
         self.signals = signals
+        self.agree_every = agree_every
         self._told_to_stop: int | None = None
+        self._stop = False
 
     def before_train(self, runner: Runner) -> None:
         """Start listening for the signals."""
@@ -54,7 +58,8 @@ class ResumableCheckpointHook(Hook):
     def after_train_iter(self, runner: Runner, *_args: Any, **_kwargs: Any) -> None:
         """Write a checkpoint when one is due, and stop when told to."""
         done = runner.iter + 1
-        if self._told_to_stop is not None or done % self.interval == 0:
+        self._agree(done)
+        if self._stop or done % self.interval == 0:
             self._save(runner, done)
         self._stop_if_told()
 
@@ -63,13 +68,20 @@ class ResumableCheckpointHook(Hook):
         if runner.iter and runner.iter % self.interval:
             self._save(runner, runner.iter)
 
-    def after_val_iter(self, runner: Runner, *_args: Any, **_kwargs: Any) -> None:
+    def after_val_iter(self, runner: Runner, batch_idx: int, *_args: Any, **_kwargs: Any) -> None:
         """Stop when told to; the evaluation will be repeated."""
+        self._agree(batch_idx)
         self._stop_if_told()
 
+    def _agree(self, step: int) -> None:
+        """A trial's processes stop after the same step, so they ask each other now and then."""
+        if get_world_size() == 1 or step % self.agree_every == 0:
+            self._stop = in_any_process(self._told_to_stop is not None)
+
     def _stop_if_told(self) -> None:
-        if self._told_to_stop is not None:
-            raise Interrupted(signal.Signals(self._told_to_stop).name)
+        if self._stop:
+            told = self._told_to_stop
+            raise Interrupted("another process" if told is None else signal.Signals(told).name)
 
     def _save(self, runner: Runner, iterations: int) -> None:
         if not is_main_process():

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmdet.models.losses import CrossEntropyLoss, FocalLoss
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -12,8 +13,10 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from ablations.losses.modules import PairwiseLoss
 from ablations.sweep.record import CURVE, CURVE_COLUMNS, METRICS
 
+_SUMS = (PairwiseLoss, FocalLoss, CrossEntropyLoss)
 _ARGUMENTS = ("pred", "target", "weight", "avg_factor")
 
 
@@ -25,19 +28,23 @@ class LossShare:
     """Watches a classification loss and sums up what the positive windows contribute.
 
     A window is an anchor-class pair: positive if it is an anchor's assigned class. The loss is
-    computed once more on the few rows with a positive, unreduced, so this works for every loss
-    that is a sum over windows. For a loss that cannot return its elements the share is NaN.
+    computed once more on the few rows with a positive, unreduced. That is right, and without
+    side effects, for a loss that is a sum over windows: ours, mmdet's FocalLoss and
+    CrossEntropyLoss, and any with an attribute ``sums_over_windows = True``. For another loss
+    (GHM-C, whose windows depend on each other) the share is NaN.
     """
 
     def __init__(self, loss: nn.Module) -> None:
         self._loss = loss
+        self._sums = isinstance(loss, _SUMS) or getattr(loss, "sums_over_windows", False)
         self.start()
-        loss.register_forward_hook(self._watch, with_kwargs=True)
+        if self._sums:
+            loss.register_forward_hook(self._watch, with_kwargs=True)
 
     def start(self) -> None:
         """Begin a new iteration."""
         self._rows: list[tuple[Tensor, Tensor, Tensor]] = []  # one call (pyramid level) each
-        self._splittable = True
+        self._splittable = self._sums
 
     @torch.no_grad()
     def _watch(

@@ -114,7 +114,8 @@ def score(
         evaluation.summarize()
     values = dict(zip(record.METRICS, evaluation.stats[:6], strict=True))
     precision = evaluation.eval["precision"][:, :, :, 0, -1]  # [IoU, recall, class]
-    for column, category in enumerate(truth.loadCats(list(category_ids))):
+    # COCOeval sorts the categories.
+    for column, category in enumerate(truth.loadCats(evaluation.params.catIds)):
         known = precision[:, :, column][precision[:, :, column] > -1]
         values[f"AP/{category['name']}"] = known.mean() if known.size else -1.0
     return {name: float("nan") if value < 0 else 100 * value for name, value in values.items()}

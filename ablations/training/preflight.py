@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from mmdet.registry import MODELS
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 
 import ablations.training  # noqa: F401 - registers what the configs name
-from ablations.sweep.files import sha256
+from ablations.sweep.dataset import check_data
+from ablations.sweep.record import CONFIG
 
 SCOPE = "mmdet"
 
@@ -29,16 +29,27 @@ def check(configs: list[dict[str, Any]]) -> dict[str, Any]:
         ``errors``: one line each, empty when all is well; ``notes``: lines to print; ``data``: the
         record's ``data`` with the path of each annotation file.
     """
-    notes: list[str] = []
+    errors = _plan_errors(configs)
+    if errors:
+        return {"errors": errors, "notes": [], "data": {}}
+    return check_data(configs[0])
+
+
+def check_planned(folders: list[Path]) -> list[str]:
+    """What is wrong with the losses and detectors of planned trials, a line each."""
+    configs = [
+        Config.fromfile(folder / CONFIG, import_custom_modules=False)._cfg_dict.to_dict()
+        for folder in folders
+    ]
+    return _plan_errors(configs)
+
+
+def _plan_errors(configs: list[dict[str, Any]]) -> list[str]:
     try:
         _import_custom(configs)
-        errors = _distinct(_loss_errors(configs))
-        if not errors:
-            errors = _distinct(_model_errors(configs))
-        data = _data(configs[0], notes) if not errors else {}
     except (ValueError, OSError, ImportError) as error:
-        return {"errors": [" ".join(str(error).split())], "notes": notes, "data": {}}
-    return {"errors": errors, "notes": notes, "data": data}
+        return [" ".join(str(error).split())]
+    return _distinct(_loss_errors(configs)) or _distinct(_model_errors(configs))
 
 
 def _distinct(lines: Iterable[str]) -> list[str]:
@@ -100,65 +111,20 @@ def _model_errors(configs: list[dict[str, Any]]) -> Iterable[str]:
     models: dict[str, dict[str, Any]] = {}
     for config in configs:
         models.setdefault(json.dumps(without(config["model"]), default=str), config["model"])
-    return _once_each(models.values(), MODELS.build)
+    return _once_each(models.values(), _build_detector)
 
 
-def _data(config: dict[str, Any], notes: list[str]) -> dict[str, Any]:
-    """Make the embedded data if the config asks for it; check and hash the annotations.
+def _build_detector(model: ConfigDict) -> None:
+    """Build a detector.
 
     Raises:
-        ValueError: a data set is not in COCO format; the message names the file.
+        ValueError: mmdet would size its classifier for a softmax, though its loss is a sigmoid's.
     """
-    info = config.get("dataset_info", {})
-    root = Path(config.get("data_root") or _inner(config["train_dataloader"])["data_root"])
-    if info.get("builder"):
-        module, function = info["builder"].split(":")
-        build = getattr(importlib.import_module(module), function)
-        root.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(root.with_name(f".{root.name}.lock")):
-            if line := build(root):
-                notes.append(line)
-    data: dict[str, Any] = {"name": info.get("name", root.name), "version": info.get("version")}
-    for split in ("train", "val"):
-        dataset = _inner(config[f"{split}_dataloader"])
-        data[split] = _check_coco(dataset)
-    data["classes"] = list(_inner(config["val_dataloader"]).get("metainfo", {}).get("classes", []))
-    return data
-
-
-def _inner(loader: dict[str, Any]) -> dict[str, Any]:
-    dataset = loader["dataset"]
-    while "dataset" in dataset:
-        dataset = dataset["dataset"]
-    return dataset
-
-
-def _check_coco(dataset: dict[str, Any]) -> dict[str, Any]:
-    root = Path(dataset.get("data_root") or ".")
-    path = root / dataset["ann_file"]
-    if not path.is_file():
-        raise ValueError(f"{path} does not exist: {root} is not a data set in COCO format")
-    try:
-        content = json.loads(path.read_bytes())
-        missing = [key for key in ("images", "annotations", "categories") if key not in content]
-    except ValueError:
-        raise ValueError(f"{path} is not JSON, let alone COCO annotations") from None
-    except TypeError:
-        missing = ["images"]
-    if missing:
-        raise ValueError(f"{path} is not in COCO format: it has no {', '.join(missing)!r}")
-    names = {category["name"] for category in content["categories"]}
-    classes = dataset.get("metainfo", {}).get("classes", ())
-    if unknown := [name for name in classes if name not in names]:
-        raise ValueError(f"{path} has no class {unknown[0]!r}; it has {', '.join(sorted(names))}")
-    images = root / dataset.get("data_prefix", {}).get("img", "")
-    for image in content["images"][:: max(1, len(content["images"]) // 100)]:
-        if not (images / image["file_name"]).is_file():
-            raise ValueError(f"{images / image['file_name']}, an image of {path}, does not exist")
-    return {
-        "file": str(path),
-        "images_dir": str(images),
-        "annotations": sha256(path),
-        "images": len(content["images"]),
-        "boxes": len(content["annotations"]),
-    }
+    loss = model.get("bbox_head", {}).get("loss_cls", {})
+    head = MODELS.build(model).bbox_head
+    needed, given = getattr(head, "num_classes", None), getattr(head, "cls_out_channels", None)
+    if getattr(head.loss_cls, "use_sigmoid", False) and needed != given:
+        raise ValueError(
+            f"loss_cls of type {loss.get('type')} needs use_sigmoid=True in its config, "
+            f"or mmdet gives the head {given} outputs for {needed} classes"
+        )

@@ -21,6 +21,7 @@ from mmengine.dist import get_world_size, is_main_process
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from ablations.losses.native import library
 from ablations.sweep import record as waist
 from ablations.sweep.files import read_json, sha256, write_json
 from ablations.sweep.lease import Lease
@@ -28,6 +29,7 @@ from ablations.sweep.plan import config_text
 from ablations.sweep.record import Record, read_record, write_record
 from ablations.training.checkpoint import Interrupted
 from ablations.training.curve import Diverged, LossCurveHook
+from ablations.training.distributed import distribute, in_any_process, join_group
 from ablations.training.protocol import fingerprint
 from ablations.training.wandb_backend import conclude
 
@@ -74,7 +76,8 @@ def run_trial(folder: Path) -> str:
     Raises:
         LeaseHeldError: somebody else runs this trial.
     """
-    with Lease(folder):
+    join_group()
+    with Lease(folder) if is_main_process() else contextlib.nullcontext():
         if (done := read_record(folder)) is not None:
             return done.status
         trial = read_json(folder / waist.TRIAL)
@@ -124,7 +127,9 @@ def _build_runner(folder: Path, trial: dict[str, Any]) -> Runner:
     evaluator = cfg.get("val_evaluator")
     if isinstance(evaluator, dict) and evaluator.get("type") == "BoxAP":
         evaluator["outfile"] = str(folder / waist.PREDICTIONS)
-    if (folder / waist.CHECKPOINT).is_file():
+        evaluator["collect_dir"] = str(folder / ".collected")
+    distribute(cfg)
+    if in_any_process((folder / waist.CHECKPOINT).is_file()):
         cfg.load_from = str(folder / waist.CHECKPOINT)
         cfg.resume = True
     _check_data(trial)
@@ -197,7 +202,8 @@ def _conclude(attempt: Attempt, status: waist.Status, reason: str | None) -> str
             protocol=fingerprint(runner.cfg, get_world_size()) if runner is not None else {},
             data={key: value for key, value in trial["data"].items() if key != "root"},
             versions={"python": sys.version.split()[0]}
-            | {name: version(name) for name in _PACKAGES},
+            | {name: version(name) for name in _PACKAGES}
+            | {"focal loss on the CPU": "compiled" if library() is not None else "torch"},
             git=git_state(),
             files={name: sha256(folder / name) for name in names if (folder / name).is_file()},
         ),

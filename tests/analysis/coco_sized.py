@@ -45,9 +45,7 @@ def coco_sized(
             np.concatenate([categories[source] + 1, rng.integers(1, CLASSES + 1, far_n)])
         )
         boxes.append(found)
-        scores.append(
-            np.concatenate([rng.beta(2, 3, len(source)), rng.beta(1, 6, far_n)])
-        )
+        scores.append(np.concatenate([rng.beta(2, 3, len(source)), rng.beta(1, 6, far_n)]))
     return annotations, {
         "image_id": np.concatenate(image_id).astype(np.int64),
         "category_id": np.concatenate(category_id).astype(np.int64),

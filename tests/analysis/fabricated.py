@@ -61,6 +61,7 @@ class Plan:
     images: int = 0  # with this many images, annotations and predictions too
     iterations: int = 200
     generator_seed: int = 0
+    images_dir: Path | None = None
 
 
 def label_of(point: dict[str, Any]) -> str:
@@ -93,7 +94,7 @@ def fabricate(work_dir: Path, plan: Plan | None = None) -> Path:
             axes.setdefault(name, [])
             if value not in axes[name]:
                 axes[name].append(value)
-    grid = {"name": "gamma_alpha", "description": "Fabricated.", "table": "1b"} | plan.grid
+    grid = {"name": "gamma_alpha", "description": "Fabricated.", "table": "table_1b"} | plan.grid
     manifest = Manifest(
         sweep=work_dir.name,
         grid=grid | {"metrics": ["AP", "AP50", "AP75"], "axes": axes},
@@ -172,7 +173,12 @@ def _trial(
                 "name": "digits",
                 "version": "1",
                 "train": {"annotations": "aa", "images": 4000, "boxes": 12000},
-                "val": {"annotations": annotations or "bb", "images": plan.images, "boxes": 0},
+                "val": {
+                    "annotations": annotations or "bb",
+                    "images": plan.images,
+                    "boxes": 0,
+                    **_where(work_dir, plan, annotations),
+                },
                 "classes": list(CLASSES),
             },
             versions={"torch": "2.13.0", "mmdet": "3.3.0"},
@@ -180,6 +186,13 @@ def _trial(
             files=files,
         ),
     )
+
+
+def _where(work_dir: Path, plan: Plan, annotations: str) -> dict[str, str]:
+    if plan.images_dir is None:
+        return {}
+    file = work_dir / f"annotations-{annotations}.json"
+    return {"images_dir": str(plan.images_dir), "file": str(file)}
 
 
 def _files(folder: Path, plan: Plan, entry: Entry, rng: np.random.Generator) -> dict[str, str]:

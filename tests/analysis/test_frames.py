@@ -69,6 +69,12 @@ def test_plain_ce_is_the_baseline_unless_another_is_named(tmp_path: Path) -> Non
         load_study([folder], "FL")
 
 
+def test_a_grid_may_name_its_own_baseline(tmp_path: Path) -> None:
+    own = fabricate(tmp_path / "a", Plan(grid={"baseline": "gamma=2 alpha=0.25"}))
+    assert load_study([own]).baseline == "gamma=2 alpha=0.25"
+    assert load_study([own], "CE").baseline == "CE"
+
+
 def test_paper_rows_are_found_by_gamma_and_alpha(tmp_path: Path) -> None:
     figures = paper_figures(load_study([fabricate(tmp_path / "digits")]))
     assert figures.loc["gamma=2 alpha=0.25", "AP"] == 34.0

@@ -46,3 +46,10 @@ def test_what_a_grid_varies_may_differ_between_its_cells(tmp_path: Path) -> None
     second = fabricate(tmp_path / "other", second_plan)
     with pytest.raises(ValueError, match=r"protocol\.depth"):  # constant in each, unequal between
         load_study([first, second])
+
+
+def test_one_trial_under_two_ids_is_refused(tmp_path: Path) -> None:
+    first = fabricate(tmp_path / "first", Plan(points=[{"loss": "CE"}]))
+    second = fabricate(tmp_path / "second", Plan(points=[{"loss": "CE"}], generator_seed=7))
+    with pytest.raises(ValueError, match=r"CE seed 0 is trial 00000000 in first and 00000007"):
+        load_study([first, second])

@@ -12,6 +12,7 @@ import pytest
 from fabricated import random_predictions, random_truth
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from resampling_speed import ours
 
 from ablations.analysis.matching import match, match_trial
 from ablations.analysis.resampling import (
@@ -160,3 +161,10 @@ def test_a_trial_is_matched_from_its_files(tmp_path: Path) -> None:
     assert list(one.category_ids) == [1]
     with pytest.raises(ValueError, match="missing"):
         match_trial(tmp_path / "nothing.json", predictions)
+
+
+@pytest.mark.slow
+def test_a_thousand_resamples_of_a_coco_sized_trial_take_a_minute_and_two_gigabytes() -> None:
+    measured = ours()
+    assert measured["cpu"] < 2 * 60  # on two cores; by CPU time, since they may be shared
+    assert measured["peak_gb"] < 2

@@ -27,12 +27,12 @@ def test_import_stays_light(module):
 @pytest.mark.parametrize(
     ("config", "named"),
     [
-        ({"type": "FocalLoss", "gamma": -0.5}, "gamma=-0.5"),
-        ({"type": "FocalLoss", "gamma": float("nan")}, "gamma=nan"),
-        ({"type": "FocalLoss", "alpha": 1.5}, "alpha=1.5"),
-        ({"type": "BalancedCrossEntropyLoss", "alpha": -1}, "alpha=-1"),
-        ({"type": "CrossEntropyLoss", "reduction": "avg"}, "reduction='avg'"),
-        ({"type": "CrossEntropyLoss", "use_sigmoid": False}, "use_sigmoid=False"),
+        ({"type": "ablations.FocalLoss", "gamma": -0.5}, "gamma=-0.5"),
+        ({"type": "ablations.FocalLoss", "gamma": float("nan")}, "gamma=nan"),
+        ({"type": "ablations.FocalLoss", "alpha": 1.5}, "alpha=1.5"),
+        ({"type": "ablations.BalancedCrossEntropyLoss", "alpha": -1}, "alpha=-1"),
+        ({"type": "ablations.CrossEntropyLoss", "reduction": "avg"}, "reduction='avg'"),
+        ({"type": "ablations.CrossEntropyLoss", "use_sigmoid": False}, "use_sigmoid=False"),
     ],
 )
 def test_bad_config_is_refused_when_built(config, named):
@@ -42,7 +42,7 @@ def test_bad_config_is_refused_when_built(config, named):
 
 
 def test_reduction_override_none_is_elementwise():
-    loss = registry.LOSSES.build({"type": "FocalLoss"})
+    loss = registry.LOSSES.build({"type": "ablations.FocalLoss"})
     logits, target = torch.randn(5, 3), torch.tensor([0, 3, 2, 3, 1])
     elementwise = loss(logits, target, avg_factor=7, reduction_override="none")
     assert elementwise.shape == (5, 3)

@@ -1,11 +1,16 @@
+import json
 import os
 import subprocess
 import sys
+import time
+from datetime import date
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
-from fabricated import GRID, Plan, fabricate
+from fabricated import GRID, PROTOCOL, Plan, fabricate
+from matplotlib.image import imsave
 
 from ablations.reporting.report import write_report
 
@@ -94,7 +99,7 @@ def test_the_command_line_writes_where_it_is_told(tmp_path: Path) -> None:
     assert (tmp_path / "report" / "README.md").is_file()
 
 
-@pytest.mark.parametrize("problem", ["no sweep", "no label", "broken"])
+@pytest.mark.parametrize("problem", ["no sweep", "no label", "broken", "two protocols"])
 def test_bad_input_exits_with_2_and_one_line(tmp_path: Path, problem: str) -> None:
     work_dir = fabricate(tmp_path / "digits", Plan(points=[{"loss": "CE"}]))
     arguments: list[object] = [work_dir, "--out", tmp_path / "report"]
@@ -104,6 +109,9 @@ def test_bad_input_exits_with_2_and_one_line(tmp_path: Path, problem: str) -> No
         arguments += ["--baseline", "FL"]
     if problem == "broken":
         next((work_dir / "trials").glob("*/record.json")).write_text("{")
+    if problem == "two protocols":
+        other = Plan(points=[{"loss": "CE"}], seeds=(3,), protocol=PROTOCOL | {"lr": 0.1})
+        arguments.insert(1, fabricate(tmp_path / "other", other))
     done = run(*arguments)
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
@@ -117,3 +125,86 @@ def test_the_report_needs_neither_torch_nor_mmdet() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_reruns_are_the_same_bytes_but_for_the_date_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = [{"loss": "CE"}, {"gamma": 2.0, "alpha": 0.25}, {"gamma": 0.0, "alpha": 0.75}]
+    work_dir = fabricate(tmp_path / "digits", Plan(points=points, images=12))
+    reports = []
+    for day in (1, 2):
+        today = type("Day", (), {"today": staticmethod(lambda day=day: date(2026, 5, day))})
+        monkeypatch.setattr("ablations.reporting.report.date", today)
+        folder = write_report([work_dir], tmp_path / str(day)).parent
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        reports.append({path.relative_to(folder): path.read_bytes() for path in files})
+    one, two = reports
+    assert list(one) == list(two)
+    assert [str(name) for name in one if one[name] != two[name]] == ["README.md"]
+    lines = [report[Path("README.md")].decode().splitlines() for report in reports]
+    changed = [pair for pair in zip(*lines, strict=True) if pair[0] != pair[1]]
+    assert changed == [("Report written on 2026-05-01.", "Report written on 2026-05-02.")]
+
+
+def test_a_later_report_leaves_nothing_of_an_earlier_one(tmp_path: Path) -> None:
+    first = fabricate(tmp_path / "digits", Plan(points=[{"gamma": 2.0, "alpha": 0.25}]))
+    second = fabricate(tmp_path / "other", Plan(points=[{"scales": 1}], files=False))
+    write_report([first], tmp_path / "report")
+    assert (tmp_path / "report" / "figures" / "heat_map.png").is_file()
+    write_report([second], tmp_path / "report")
+    assert not (tmp_path / "report" / "figures" / "heat_map.png").is_file()
+
+
+def test_a_thousand_trials_take_under_thirty_seconds(tmp_path: Path) -> None:
+    gammas = [round(0.1 * i, 1) for i in range(20)]
+    points = [{"gamma": g, "alpha": round(0.1 * a, 1)} for g in gammas for a in range(1, 11)]
+    plan = Plan(points=points, seeds=(0, 1, 2, 3, 4), files=False)
+    work_dir = fabricate(tmp_path / "many", plan)
+    start = time.process_time()  # the core may be shared with somebody
+    text = write_report([work_dir], tmp_path / "report").read_text()
+    assert time.process_time() - start < 30
+    assert "1000 trials of 200 cells" in text
+
+
+def test_detections_are_drawn_only_on_the_images_that_were_scored(tmp_path: Path) -> None:
+    folder = tmp_path / "val"
+    folder.mkdir()
+    for index in range(12):
+        imsave(folder / f"{index}.png", np.zeros((64, 64, 3), dtype=np.uint8))
+    points = [{"loss": "CE"}, {"gamma": 2.0, "alpha": 0.25}]
+    plan = Plan(points=points, seeds=(0,), images=12, images_dir=folder)
+    work_dir = fabricate(tmp_path / "digits", plan)
+    picture = tmp_path / "report" / "figures" / "detections.png"
+    write_report([work_dir], tmp_path / "report")
+    assert picture.is_file()
+    record = next((work_dir / "trials").glob("*/record.json"))
+    annotations = json.loads(record.read_text())["data"]["val"]["file"]
+    for path in (work_dir / "trials").glob("*/record.json"):
+        fresh = str(tmp_path / "fresh.json")
+        path.write_text(path.read_text().replace(annotations, fresh))
+    (tmp_path / "fresh.json").write_text("{}")
+    text = write_report([work_dir], tmp_path / "report").read_text()
+    assert not picture.is_file()
+    assert "validation images that the trials were scored on are not at hand" in text
+
+
+def test_tables_are_booktabs_with_their_unit(report: Path) -> None:
+    text = (report / "tables" / "table_2.tex").read_text()
+    assert text.count(r"\toprule") == text.count(r"\bottomrule") == 1
+    assert "percent" in text
+    assert "±" not in text
+
+
+@pytest.mark.parametrize("damage", [b"not a zip", None])
+def test_damaged_predictions_are_named(tmp_path: Path, damage: bytes | None) -> None:
+    plan = Plan(points=[{"loss": "CE"}], seeds=(0,), images=5)
+    work_dir = fabricate(tmp_path / "digits", plan)
+    path = next((work_dir / "trials").glob("*/predictions.npz"))
+    if damage is None:
+        with np.load(path) as stored:
+            np.savez(path, **{name: stored[name][:1] for name in stored.files})
+    else:
+        path.write_bytes(damage)
+    with pytest.raises(ValueError, match=r"predictions\.npz is not the file"):
+        write_report([work_dir], tmp_path / "report")

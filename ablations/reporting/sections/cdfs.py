@@ -66,11 +66,16 @@ def loss_cdfs(study: Study, out: Path) -> Section:
 
 
 def _about(state: TrialState, sample: LogitSample) -> str:
+    note = (
+        ""
+        if state.entry.point.get("gamma") == USUAL[0]
+        else " The paper uses a model trained with gamma = 2; none has finished here."
+    )
     return (
         f"The model is `{state.entry.label}`, seed {state.entry.seed} (trial `{state.entry.id}`), "
         f"applied to its validation images. Of {sample.positive_total:,} positive and "
         f"{sample.negative_total:,} negative windows (anchor-class pairs; ignored anchors left "
-        f"out) {sample.positive.sum():,} and {sample.negative.sum():,} were sampled."
+        f"out) {sample.positive.sum():,} and {sample.negative.sum():,} were sampled.{note}"
     )
 
 

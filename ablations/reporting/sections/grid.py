@@ -6,10 +6,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ablations.analysis.cells import best_alpha_by_gamma, cell_frame
+from ablations.analysis.cells import BestAlpha, best_alpha_by_gamma, cell_frame
 from ablations.analysis.paper import FIGURES, TABLE_1B
 from ablations.analysis.study import Study, gamma_alpha_labels, is_plain_ce
-from ablations.reporting.sections.section import Section, heading, paragraphs, shown
+from ablations.reporting.figures.grid import (
+    plot_ap_against_gamma,
+    plot_beside_paper,
+    plot_heat_map,
+)
+from ablations.reporting.figures.style import new_figure, save
+from ablations.reporting.sections.section import Section, heading, paragraphs, picture, shown
 from ablations.reporting.tables import MISSING, Table, number, plain, with_half_width
 
 OTHER_PROTOCOL = (
@@ -18,15 +24,16 @@ OTHER_PROTOCOL = (
 )
 
 
-def table_2(study: Study, out: Path) -> Section:  # noqa: ARG001
+def table_2(study: Study, out: Path) -> Section:
     """For each gamma the best alpha, beside the paper's row."""
     if not gamma_alpha_labels(study):
         return Section("")
     cells = cell_frame(study)
+    chosen = best_alpha_by_gamma(study, cells)
     published = {row[0]: row[1:] for row in TABLE_1B.rows}
     text_rows: list[dict[str, str]] = []
     data_rows: list[dict[str, Any]] = []
-    for best in best_alpha_by_gamma(study, cells):
+    for best in chosen:
         paper_row = published.get(best.gamma, (np.nan,) * 4)
         coordinates = {"gamma": plain(best.gamma), "alpha": plain(best.alpha)}
         text_rows.append(_row_text(coordinates, cells, best.label, paper_row))
@@ -52,10 +59,27 @@ def table_2(study: Study, out: Path) -> Section:  # noqa: ARG001
         "a little flattering."
     )
     return Section(
-        paragraphs(heading("Table 2: gamma with its best alpha"), OTHER_PROTOCOL, shown(table))
-        + "\n\n"
-        + numbering,
+        paragraphs(
+            heading("Table 2: gamma with its best alpha"),
+            OTHER_PROTOCOL,
+            shown(table),
+            numbering,
+            _beside_paper(chosen, cells, out),
+        ),
         [table],
+    )
+
+
+def _beside_paper(chosen: list[BestAlpha], cells: pd.DataFrame, out: Path) -> str:
+    if not any(best.label for best in chosen):
+        return ""
+    figure = new_figure(8.0, 3.2, columns=2)
+    plot_beside_paper(figure.axes[0], figure.axes[1], chosen, cells)
+    name = save(figure, out / "figures", "table_2")
+    return picture(
+        name,
+        "AP of each gamma with its best alpha, 95 % intervals over seeds, beside the paper's Table "
+        "1b on COCO: compare the shapes, not the levels",
     )
 
 
@@ -86,15 +110,37 @@ def _row_data(
     return row | dict(zip(names, paper_row, strict=True))
 
 
-def all_cells(study: Study, out: Path) -> Section:  # noqa: ARG001
+def all_cells(study: Study, out: Path) -> Section:
     """The gamma x alpha table where the grid is one, and every cell in a row of its own."""
     cells = cell_frame(study)
     tables = [_flat(study, cells)]
     pairs = gamma_alpha_labels(study)
     if pairs:
         tables.insert(0, _gamma_by_alpha(pairs, cells))
+    figures = _grid_figures(study, pairs, cells, out) if pairs else ""
     texts = [shown(table) for table in tables]
-    return Section(paragraphs(heading("Every cell"), *texts), tables)
+    return Section(paragraphs(heading("Every cell"), *texts, figures), tables)
+
+
+def _grid_figures(
+    study: Study, pairs: dict[tuple[float, float], str], cells: pd.DataFrame, out: Path
+) -> str:
+    gammas, alphas = ({pair[i] for pair in pairs} for i in (0, 1))
+    figure = new_figure(1.9 + 1.25 * len(alphas), 1.0 + 0.72 * len(gammas))
+    plot_heat_map(figure.axes[0], pairs, cells)
+    heat = save(figure, out / "figures", "heat_map")
+    figure = new_figure(6.5, 3.6)
+    plot_ap_against_gamma(figure.axes[0], pairs, cells, study.baseline)
+    lines = save(figure, out / "figures", "ap_against_gamma")
+    return paragraphs(
+        picture(heat, "Mean AP in percent by gamma and alpha; hatched where no trial finished"),
+        picture(
+            lines,
+            "AP by gamma and alpha, mean and 95 % interval over seeds; the band is the baseline's"
+            if study.baseline
+            else "AP by gamma and alpha, mean and 95 % interval over seeds",
+        ),
+    )
 
 
 def _gamma_by_alpha(pairs: dict[tuple[float, float], str], cells: pd.DataFrame) -> Table:

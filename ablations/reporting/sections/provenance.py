@@ -10,7 +10,7 @@ from ablations.reporting.sections.section import Section, heading, paragraphs, s
 from ablations.reporting.tables import MISSING, Table, to_markdown
 
 
-def incomplete(study: Study, out: Path) -> Section:  # noqa: ARG001
+def incomplete(study: Study, out: Path) -> Section:
     """Every trial that was planned and did not finish, with its reason."""
     rows = study.trials[study.trials["state"] != "finished"]
     title = heading("Failed, diverged and missing trials")
@@ -30,7 +30,7 @@ def incomplete(study: Study, out: Path) -> Section:  # noqa: ARG001
     return Section(paragraphs(title, shown(table)), [table])
 
 
-def provenance(study: Study, out: Path) -> Section:  # noqa: ARG001
+def provenance(study: Study, out: Path) -> Section:
     """Commands, machines, versions, commits, data and protocol."""
     commands = [
         {

@@ -8,7 +8,7 @@ from ablations.reporting.figures.style import new_figure, save
 from ablations.reporting.sections.section import Section, heading, paragraphs, picture
 
 
-def loss_shapes(study: Study, out: Path) -> Section:  # noqa: ARG001
+def loss_shapes(study: Study, out: Path) -> Section:
     """Two figures that depend on no trial."""
     figure = new_figure(5.0, 3.8)
     plot_loss_against_pt(figure.axes[0])

@@ -6,7 +6,7 @@ from ablations.analysis.study import Study
 from ablations.reporting.sections.section import Section, paragraphs
 
 
-def summary(study: Study, out: Path) -> Section:  # noqa: ARG001
+def summary(study: Study, out: Path) -> Section:
     """Trials by state, seeds, the data, and how the setting was chosen."""
     counts = study.trials["state"].value_counts(sort=False)
     states = ", ".join(f"{count} {state}" for state, count in counts.items())
@@ -17,7 +17,12 @@ def summary(study: Study, out: Path) -> Section:  # noqa: ARG001
     )
     notes = [str(m.grid["note"]).strip() for m in study.manifests if m.grid.get("note")]
     chosen = "\n\n".join(dict.fromkeys(f"How the setting was chosen: {note}" for note in notes))
-    return Section(paragraphs(scope, _one_seed(study), chosen))
+    smoke = (
+        "**A smoke run**: its schedule is far too short to learn anything from the numbers below."
+        if any(manifest.options.get("smoke") for manifest in study.manifests)
+        else ""
+    )
+    return Section(paragraphs(smoke, scope, _one_seed(study), chosen))
 
 
 def _one_seed(study: Study) -> str:

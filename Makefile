@@ -1,0 +1,77 @@
+# `make sweep` and `make test` set everything up in .venv and do nothing twice.
+#
+# PYTHON     the Python to build .venv from. If it already has torch (a CUDA build of your own),
+#            that torch is kept and mmcv is compiled against it.
+# GRID, ARGS the sweep: make sweep GRID=alpha_ce ARGS="--seeds 0 1 2"
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+GRID ?= gamma_alpha
+ARGS ?=
+TORCH ?= torch==2.13.0
+TORCHVISION ?= torchvision==0.28.0
+MMCV ?= mmcv==2.1.0
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+# Each step leaves a stamp, so that an interrupted set-up goes on where it stopped.
+STEP := .venv/.step
+
+.PHONY: setup sweep report test test-all lint bench clean
+
+setup: $(STEP)-project
+
+sweep: setup
+	$(BIN)/python runners/sweep.py --grid $(GRID) $(ARGS)
+
+test: setup
+	$(BIN)/python -m pytest
+
+# Everything, the slow tiers too; Slurm's tests are skipped where Slurm is not installed.
+test-all: setup
+	$(BIN)/python -m pytest -m "not gpu"
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# The losses side by side with their rivals: ratios first, into reports/benchmarks/.
+bench: setup
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/bench_losses.py
+
+$(STEP)-venv:
+	@echo "== making .venv from $(PYTHON)"
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else \
+	    "Python 3.11 is needed, this is " + sys.version.split()[0] + "; set PYTHON=...")'
+	@if $(PYTHON) -c 'import torch' 2>/dev/null; then \
+	    echo "== keeping the torch of $(PYTHON)"; \
+	    $(PYTHON) -m venv --system-site-packages .venv; \
+	else \
+	    $(PYTHON) -m venv .venv; \
+	fi
+	@$(PIP) --upgrade pip "setuptools>=77,<80" wheel ninja psutil
+	@touch $@
+
+$(STEP)-torch: $(STEP)-venv
+	@if ! $(BIN)/python -c 'import torch' 2>/dev/null; then \
+	    echo "== installing $(TORCH)"; $(PIP) $(TORCH); fi
+	@if ! $(BIN)/python -c 'import importlib.util as u, sys; \
+	    sys.exit(not u.find_spec("torchvision"))'; then $(PIP) --no-deps $(TORCHVISION); fi
+	@touch $@
+
+# mmcv ships no wheel for this torch: its operators are compiled here, against the torch above.
+$(STEP)-mmcv: $(STEP)-torch
+	@if ! $(BIN)/python -c 'import mmcv.ops' 2>/dev/null; then \
+	    echo "== compiling mmcv's operators, once: about 5 minutes on two cores"; \
+	    CFLAGS="-g0 -w -O1" MMCV_WITH_OPS=1 $(PIP) --no-build-isolation $(MMCV); fi
+	@touch $@
+
+$(STEP)-project: $(STEP)-mmcv pyproject.toml
+	@echo "== installing the project and what it needs"
+	@$(BIN)/python -c 'import torch; print("torch==" + torch.__version__)' > .venv/constraints.txt
+	@extras=dev; $(BIN)/python -c 'import triton' 2>/dev/null || extras=dev,triton; \
+	    $(PIP) --constraint .venv/constraints.txt --no-build-isolation --editable ".[$$extras]"
+	@touch $@
+
+clean:
+	rm -rf .venv build *.egg-info

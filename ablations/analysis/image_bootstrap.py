@@ -1,0 +1,136 @@
+"""How much a trial's AP owes to the validation images it happens to be scored on.
+
+All trials are scored under the same resamples of the images, so differences are paired. Only the
+spread of the resampled AP is used: its mean lies above the plain AP (copies of an image make the
+ranking easier), by nearly as much on both sides of a difference.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import threading
+import uuid
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ablations.analysis.matching import match_trial
+from ablations.analysis.resampling import image_weights, resampled_ap
+from ablations.analysis.study import Study
+from ablations.sweep.files import sha256
+from ablations.sweep.ledger import TrialState
+from ablations.sweep.record import PREDICTIONS
+
+RESAMPLES = 400  # the standard deviation is known to 1 / sqrt(2 x 400) = 3.5 %
+SEED = 0
+LIMIT = 96  # trials to resample at most; the lowest seeds of every cell first
+CACHE = "resamples"
+ENOUGH_FOR_PROCESSES = 8
+
+Resamples = dict[tuple[str, int], NDArray[np.float64]]
+"""(label, seed) -> AP in percent under each resample, [RESAMPLES]."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    key: tuple[str, int]
+    annotations: Path
+    predictions: Path
+    digest: str
+    classes: tuple[str, ...]
+    cache: Path
+
+
+def resample_study(study: Study) -> Resamples:
+    """Resampled AP of the study's finished trials that kept their predictions.
+
+    What was computed is kept in the sweep's ``resamples`` folder by the predictions' checksum.
+
+    Raises:
+        ValueError: a file of predictions is damaged or is not the one that its record describes.
+    """
+    jobs = [job for state in _chosen(study) if (job := _job(state)) is not None]
+    missing = [job for job in jobs if not job.cache.is_file()]
+    fresh = _compute_all(missing)
+    computed = {job.key: values for job, values in zip(missing, fresh, strict=True)}
+    return {job.key: computed[job.key] if job.key in computed else _load(job) for job in jobs}
+
+
+def mean_over(resamples: Resamples, label: str, seeds: Iterable[int]) -> NDArray[np.float64] | None:
+    """A cell's AP averaged over those of ``seeds`` that were resampled: [RESAMPLES], or ``None``
+    where there are none."""
+    found = [resamples[label, seed] for seed in seeds if (label, seed) in resamples]
+    return np.mean(found, axis=0) if found else None
+
+
+def _chosen(study: Study) -> list[TrialState]:
+    """Up to ``LIMIT`` trials: every cell's lowest seed, the baseline's first, then the next."""
+    kept = [
+        state
+        for state in study.records
+        if state.state == "finished" and (state.folder / PREDICTIONS).is_file()
+    ]
+    order = {label: index for index, label in enumerate(study.labels)}
+    seeds = {seed: index for index, seed in enumerate(study.seeds)}
+    kept.sort(
+        key=lambda state: (
+            seeds[state.entry.seed],
+            state.entry.label != study.baseline,
+            order[state.entry.label],
+        )
+    )
+    return kept[:LIMIT]
+
+
+def _job(state: TrialState) -> _Job | None:
+    record = state.record
+    if record is None:
+        return None
+    digest = record.data.get("val", {}).get("annotations")
+    work_dir = state.folder.parent.parent
+    annotations = work_dir / f"annotations-{digest}.json"
+    predictions = record.files.get(PREDICTIONS)
+    if predictions is None or not annotations.is_file():
+        return None
+    return _Job(
+        (state.entry.label, state.entry.seed),
+        annotations,
+        state.folder / PREDICTIONS,
+        predictions,
+        tuple(record.data.get("classes", ())),
+        work_dir / CACHE / f"{predictions[:16]}-{str(digest)[:16]}-{RESAMPLES}-{SEED}.npy",
+    )
+
+
+def _compute_all(jobs: list[_Job]) -> list[NDArray[np.float64]]:
+    """On all cores, where it is worth a pool and forking is safe (a single thread)."""
+    workers = len(os.sched_getaffinity(0))
+    if len(jobs) < ENOUGH_FOR_PROCESSES or workers == 1 or threading.active_count() > 1:
+        return [_compute(job) for job in jobs]
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        return list(pool.map(_compute, jobs))
+
+
+def _compute(job: _Job) -> NDArray[np.float64]:
+    if sha256(job.predictions) != job.digest:
+        raise ValueError(f"{job.predictions} is not the file that its record describes")
+    matches = match_trial(job.annotations, job.predictions, job.classes)
+    generator = np.random.default_rng(SEED)
+    weights = image_weights(len(matches.image_ids), RESAMPLES, generator)
+    ap = resampled_ap(matches, weights, areas=1)[0].reshape(-1, RESAMPLES)
+    values = 100 * np.nanmean(ap, axis=0)
+    with contextlib.suppress(OSError):  # a read-only sweep: compute again next time
+        job.cache.parent.mkdir(exist_ok=True)
+        draft = job.cache.with_name(f".{uuid.uuid4().hex[:8]}.npy")
+        np.save(draft, values)
+        draft.replace(job.cache)
+    return values
+
+
+def _load(job: _Job) -> NDArray[np.float64]:
+    return np.load(job.cache, allow_pickle=False)

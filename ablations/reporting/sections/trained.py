@@ -1,0 +1,160 @@
+"""What training looked like, and what the trained detectors find."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.image import imread
+from numpy.typing import NDArray
+
+from ablations.analysis.arrays import read_arrays
+from ablations.analysis.curves import read_curve
+from ablations.analysis.study import Study
+from ablations.reporting.figures.curves import plot_loss, plot_negative_share
+from ablations.reporting.figures.detections import SCORE, Boxes, plot_boxes
+from ablations.reporting.figures.style import new_figure, save
+from ablations.reporting.sections.cdfs import figure_4_trial
+from ablations.reporting.sections.section import Section, heading, paragraphs, picture
+from ablations.sweep.files import read_json, sha256
+from ablations.sweep.ledger import TrialState
+from ablations.sweep.record import CURVE, PREDICTION_COLUMNS, PREDICTIONS
+
+IMAGES = 3
+
+
+def compared_trials(study: Study) -> list[TrialState]:
+    """Two trials of one seed to look at closely: the baseline's (or else the worst cell's), and the
+    usual focal loss's (``figure_4_trial``); fewer where they did not finish."""
+    usual = figure_4_trial(study)
+    finished = [state for state in study.records if state.state == "finished"]
+    if usual is None:
+        usual = finished[0] if finished else None
+    if usual is None:
+        return []
+    seed = usual.entry.seed
+    means = study.values().mean(axis=1).dropna()
+    other = study.baseline if study.baseline in means.index else str(means.idxmin())
+    against = study.state_of(str(other), seed)
+    pair = [against, usual] if against is not None and against.state == "finished" else [usual]
+    return [state for i, state in enumerate(pair) if state is not None and state not in pair[:i]]
+
+
+def training_curves(study: Study, out: Path) -> Section:
+    """Losses by iteration, and the negatives' share in them."""
+    trials = [state for state in compared_trials(study) if (state.folder / CURVE).is_file()]
+    title = heading("Training")
+    if not trials:
+        return Section("")
+    curves = {state.entry.label: read_curve(state.folder / CURVE) for state in trials}
+    figure = new_figure(8.5, 3.4, columns=2)
+    plot_loss(figure.axes[0], curves)
+    plot_negative_share(figure.axes[1], curves)
+    name = save(figure, out / "figures", "training_curves")
+    return Section(
+        paragraphs(
+            title,
+            picture(
+                name,
+                f"Training losses of seed {trials[0].entry.seed}, averaged over short stretches, "
+                "and the share of the classification loss that comes from negative anchors. Losses "
+                "of different gamma have different scales: compare shares, not levels",
+            ),
+        )
+    )
+
+
+def detections(study: Study, out: Path) -> Section:
+    """A few validation images with the truth and what each of two trials finds."""
+    title = heading("Detections")
+    trials = [state for state in compared_trials(study) if (state.folder / PREDICTIONS).is_file()]
+    if not trials:
+        return Section(paragraphs(title, "No finished trial kept its predictions."))
+    truth = _truth(trials[0])
+    folder = _images_folder(trials[0])
+    if truth is None or folder is None:
+        return Section(
+            paragraphs(
+                title,
+                "Left out: the validation images that the trials were scored on are not at hand.",
+            )
+        )
+    chosen = _chosen_images(truth, folder)
+    if not chosen:
+        return Section(paragraphs(title, f"Left out: none of the images was found in `{folder}`."))
+    figure = new_figure(2.2 * (1 + len(trials)), 2.35 * len(chosen), 1 + len(trials), len(chosen))
+    axes = iter(figure.axes)
+    names = {category["id"]: category["name"] for category in truth["categories"]}
+    found = [_load(state) for state in trials]
+    for image in chosen:
+        pixels = _pixels(folder / image["file_name"])
+        plot_boxes(next(axes), pixels, _true_boxes(truth, image["id"], names), "truth")
+        for state, arrays in zip(trials, found, strict=True):
+            plot_boxes(
+                next(axes), pixels, _found_boxes(arrays, image["id"], names), state.entry.label
+            )
+    name = save(figure, out / "figures", "detections")
+    return Section(
+        paragraphs(
+            title,
+            picture(
+                name,
+                f"The first {len(chosen)} validation images with two objects or more: truth, and "
+                f"detections scored at least {SCORE:g}, seed {trials[0].entry.seed}",
+            ),
+        )
+    )
+
+
+def _truth(state: TrialState) -> dict[str, Any] | None:
+    record = state.record
+    digest = record.data.get("val", {}).get("annotations") if record is not None else None
+    return read_json(state.folder.parent.parent / f"annotations-{digest}.json")
+
+
+def _images_folder(state: TrialState) -> Path | None:
+    """Where the validation images are, if they are still those that the trial was scored on."""
+    validation = state.record.data.get("val", {}) if state.record is not None else {}
+    folder, annotations = validation.get("images_dir"), validation.get("file")
+    if not folder or not Path(folder).is_dir():
+        return None
+    if annotations and Path(annotations).is_file():
+        return Path(folder) if sha256(Path(annotations)) == validation["annotations"] else None
+    return None
+
+
+def _chosen_images(truth: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
+    counts = pd.Series([entry["image_id"] for entry in truth["annotations"]]).value_counts()
+    several = set(counts[counts >= 2].index)
+    images = sorted(truth["images"], key=lambda image: image["id"])
+    there = (i for i in images if i["id"] in several and (folder / i["file_name"]).is_file())
+    return [image for image, _ in zip(there, range(IMAGES), strict=False)]
+
+
+def _pixels(path: Path) -> NDArray[np.uint8]:
+    pixels = np.asarray(imread(path))
+    if pixels.dtype != np.uint8:
+        pixels = (255 * pixels).round().astype(np.uint8)
+    return np.stack([pixels] * 3, axis=2) if pixels.ndim == 2 else pixels[:, :, :3]
+
+
+def _true_boxes(truth: dict[str, Any], image_id: int, names: dict[int, str]) -> Boxes:
+    entries = [entry for entry in truth["annotations"] if entry["image_id"] == image_id]
+    return Boxes(
+        np.array([entry["bbox"] for entry in entries], dtype=np.float64),
+        [names[entry["category_id"]] for entry in entries],
+    )
+
+
+def _load(state: TrialState) -> dict[str, NDArray[Any]]:
+    return read_arrays(state.folder / PREDICTIONS, PREDICTION_COLUMNS)
+
+
+def _found_boxes(arrays: dict[str, NDArray[Any]], image_id: int, names: dict[int, str]) -> Boxes:
+    kept = np.flatnonzero(arrays["image_id"] == image_id)
+    kept = kept[np.argsort(arrays["score"][kept], kind="stable")]
+    return Boxes(
+        arrays["bbox"][kept],
+        [names[int(category)] for category in arrays["category_id"][kept]],
+        arrays["score"][kept],
+    )

@@ -1,0 +1,72 @@
+"""A sweep at a glance: every trial as it stands on disk, beside what Slurm says of it."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from ablations.sweep.display import describe
+from ablations.sweep.ledger import TrialState, sweep_states
+from ablations.sweep.slurm import SlurmDownError, SlurmJob, jobs, settle, submissions
+
+
+def show(work_dir: Path, console: Console) -> int:
+    """Print the table, the counts and what is missing; works with the cluster down.
+
+    Returns:
+        The number of trials that are neither done nor queued nor running.
+
+    Raises:
+        FileNotFoundError: there is no sweep in ``work_dir``.
+    """
+    sweep_states(work_dir)
+    found, down = _ask_slurm(work_dir)
+    manifest, states = sweep_states(work_dir)
+    states = list({state.entry.id: state for state in states}.values())
+    console.print(_table(states, found, slurm=bool(submissions(work_dir))))
+    counts = Counter(state.state for state in states)
+    console.print(", ".join(f"{count} {state}" for state, count in sorted(counts.items())))
+    if down:
+        console.print(f"Slurm does not answer: {down}", markup=False, soft_wrap=True)
+        return 0
+    missing = [state for state in states if is_missing(state, found)]
+    if missing:
+        names = ", ".join(f"{state.entry.label} seed {state.entry.seed}" for state in missing)
+        console.print(
+            f"missing, neither done nor queued: {names}; the same command continues: "
+            f"{manifest.commands[-1]['command']}",
+            markup=False,
+            soft_wrap=True,
+        )
+    return len(missing)
+
+
+def is_missing(state: TrialState, found: Mapping[str, SlurmJob]) -> bool:
+    """Whether nobody will finish the trial unless the sweep's command is given again."""
+    job = found.get(state.entry.id)
+    return state.record is None and state.state != "running" and not (job and job.live)
+
+
+def _ask_slurm(work_dir: Path) -> tuple[dict[str, SlurmJob], str]:
+    try:
+        settle(work_dir)
+        return jobs(work_dir), ""
+    except SlurmDownError as error:
+        return {}, str(error)
+
+
+def _table(states: Sequence[TrialState], found: Mapping[str, SlurmJob], slurm: bool) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for name in ("trial", "point", "seed", "state", "iteration", "loss", "left"):
+        table.add_column(name, no_wrap=True)
+    for name in ["Slurm", "reason"] if slurm else ["reason"]:
+        table.add_column(name, overflow="fold")
+    for state in states:
+        row = [state.entry.id, state.entry.label, str(state.entry.seed), *describe(state)]
+        if slurm:
+            job = found.get(state.entry.id)
+            row.append(f"{job.id} {job.state} {job.detail}".strip() if job else "?")
+        table.add_row(*row, state.reason or "")
+    return table

@@ -1,0 +1,42 @@
+"""Several processes of one trial: they find each other, train as one, and stop together.
+
+The launcher says who is who in torch's environment variables (RANK, LOCAL_RANK, WORLD_SIZE,
+MASTER_ADDR, MASTER_PORT), whatever it is itself. On CUDA they talk through NCCL, else through gloo.
+"""
+
+import os
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import all_reduce, get_world_size
+
+
+def join_group() -> None:
+    """Meet the trial's other processes; a process alone has nothing to do."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or torch.distributed.is_initialized():
+        return
+    backend = "gloo"
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        backend = "nccl"
+    torch.distributed.init_process_group(backend)
+
+
+def distribute(cfg: Config) -> None:
+    """Make mmengine's Runner train in the group; its own set-up needs CUDA."""
+    if get_world_size() == 1:
+        return
+    cfg.launcher = "pytorch"  # any but "none": the group is there already
+    if not torch.cuda.is_available():
+        cfg.model_wrapper_cfg = dict(
+            type="MMDistributedDataParallel", device_ids=None, broadcast_buffers=False
+        )
+
+
+def in_any_process(flag: bool) -> bool:
+    """Whether ``flag`` is set in one of the trial's processes; all of them have to ask."""
+    if get_world_size() == 1:
+        return flag
+    found = torch.tensor(int(flag))
+    all_reduce(found, "max")
+    return bool(found)

@@ -1,0 +1,22 @@
+"""What all tests share: one thread, the repository as working directory, the embedded data."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("WANDB_MODE", "offline")
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def digits() -> Path:
+    """The embedded data set, built if it is missing."""
+    from ablations.data.digits import build
+
+    root = REPOSITORY / "data" / "digits"
+    root.parent.mkdir(exist_ok=True)
+    build(root)
+    return root

@@ -1,0 +1,284 @@
+"""One real sweep, from the command line to the report."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from ablations.sweep.ledger import sweep_states
+from ablations.sweep.record import METRICS, damaged_files
+from tests.end_to_end.conftest import REPOSITORY
+
+FLAGS = ("--grid", "grid.py", "--config", "config.py", "--work-dir", "work")
+
+
+def test_two_trials_through_to_the_report_and_not_twice(sweep, tiny: Path) -> None:
+    first = sweep(*FLAGS)
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "2 finished" in first.stdout
+    states = sweep_states(tiny / "work")[1]
+    assert [state.entry.label for state in states] == ["CE", "FL"]
+    report = (tiny / "reports" / "work" / "README.md").read_text()
+    assert "CE" in report
+    assert (tiny / "reports" / "work" / "trials.csv").is_file()
+    for state in states:
+        _check_record(tiny / "work", state)
+    # All points of a seed share weights and data: the first batch has the same positives.
+    curves = [np.load(state.folder / "curve.npz") for state in states]
+    assert curves[0]["num_positive"].tolist() == curves[1]["num_positive"].tolist()
+    assert curves[0]["loss_bbox"][0] == curves[1]["loss_bbox"][0]
+    assert curves[0]["loss_cls"][0] > 2 * curves[1]["loss_cls"][0]
+
+    written = {p: p.stat().st_mtime_ns for p in (tiny / "work").rglob("*") if p.is_file()}
+    began = time.monotonic()
+    second = sweep(*FLAGS)
+    assert second.returncode == 0
+    assert "are done" in second.stdout
+    assert time.monotonic() - began < 10
+    assert {p: p.stat().st_mtime_ns for p in (tiny / "work").rglob("*") if p.is_file()} == written
+
+    changed = sweep(*FLAGS, "--cfg-options", "optim_wrapper.optimizer.lr=0.5")
+    assert changed.returncode == 2
+    assert "cfg_options.optim_wrapper.optimizer.lr: None -> 0.5" in changed.stderr
+    planned = sweep(*FLAGS, "--seeds", "0", "1", "--dry-run", "--json")
+    assert [t["state"] for t in json.loads(planned.stdout)["trials"]] == [
+        *("finished", "finished"),
+        *("pending", "pending"),
+    ]
+
+
+def _check_record(work: Path, state) -> None:
+    record = state.record
+    assert record.status == "finished"
+    assert set(record.metrics) == set(METRICS)
+    assert record.timings["iterations"] == 12
+    assert record.git["commit"]
+    assert record.versions["mmdet"].startswith("3.")
+    assert damaged_files(state.folder, record) == []
+    assert {"curve.npz", "predictions.npz", "probabilities.npz", "weights.pth"} <= set(record.files)
+    curve = np.load(state.folder / "curve.npz")
+    assert curve["iteration"].tolist() == list(range(1, 13))
+    np.testing.assert_allclose(curve["loss"], curve["loss_cls"] + curve["loss_bbox"], rtol=1e-5)
+    assert (curve["loss_cls_positive"] > 0).all()
+    assert (curve["loss_cls_negative"] > 0).all()
+    # The record's AP is pycocotools' on the kept predictions and annotations.
+    truth = COCO(str(work / f"annotations-{record.data['val']['annotations']}.json"))
+    kept = np.load(state.folder / "predictions.npz")
+    rows = np.column_stack(
+        [kept["image_id"], kept["bbox"].astype(float), kept["score"], kept["category_id"]]
+    )
+    evaluation = COCOeval(truth, truth.loadRes(rows), "bbox")
+    evaluation.params.imgIds = kept["image_ids"].tolist()
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    assert record.metrics["AP"] == pytest.approx(100 * evaluation.stats[0], abs=1e-9)
+    # Every window of the 8 images is in the sample: 1,701 anchors, some of them ignored.
+    windows = np.load(state.folder / "probabilities.npz")
+    total = int(windows["positive_total"] + windows["negative_total"])
+    assert windows["positive"].sum() == windows["positive_total"] > 8
+    assert windows["negative"].sum() == windows["negative_total"]
+    assert 0.9 * 8 * 1701 * 10 < total <= 8 * 1701 * 10
+
+
+def _sweep_process(tiny: Path, environment: dict[str, str], *flags: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, str(REPOSITORY / "runners" / "sweep.py"), *FLAGS, *flags],
+        cwd=tiny,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def _wait_for_iteration(work: Path, iteration: int) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        for status in work.glob("trials/*/status.json"):
+            if json.loads(status.read_text()).get("iteration", 0) >= iteration:
+                return
+        time.sleep(0.05)
+    raise TimeoutError(f"no trial reached iteration {iteration}")
+
+
+def test_an_interrupted_sweep_goes_on_to_the_same_result(
+    sweep, tiny: Path, environment: dict[str, str]
+) -> None:
+    # Long enough to be caught in the middle.
+    text = (tiny / "config.py").read_text().replace("12", "40")
+    text += 'custom_hooks = [dict(type="ChannelsLastHook"), dict(type="LossCurveHook"), '
+    text += 'dict(type="ProgressHook", every_s=0.0), dict(type="ProbabilityHook"), '
+    text += 'dict(type="ResumableCheckpointHook")]\n'
+    (tiny / "config.py").write_text(text)
+    process = _sweep_process(tiny, environment, "--workers", "1", "--no-report")
+    _wait_for_iteration(tiny / "work", 10)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=90)
+    assert process.returncode == 130, errors
+    assert "the same command continues" in errors
+    states = sweep_states(tiny / "work")[1]
+    assert [state.state for state in states] == ["interrupted", "pending"]
+    assert states[0].reason == "stopped by SIGTERM"
+    assert (states[0].folder / "checkpoint.pth").is_file()
+
+    assert sweep(*FLAGS, "--no-report").returncode == 0
+    whole = sweep(*FLAGS[:-1], "whole", "--no-report")
+    assert whole.returncode == 0, whole.stderr
+    for resumed, straight in zip(
+        sweep_states(tiny / "work")[1], sweep_states(tiny / "whole")[1], strict=True
+    ):
+        assert resumed.record.metrics == straight.record.metrics
+        for name in ("curve.npz", "predictions.npz", "probabilities.npz"):
+            found, expected = (np.load(s.folder / name) for s in (resumed, straight))
+            for key in expected.files:
+                np.testing.assert_array_equal(found[key], expected[key], err_msg=f"{name} {key}")
+    assert [a["outcome"] for a in sweep_states(tiny / "work")[1][0].record.attempts] == [
+        "stopped by SIGTERM",
+        "finished",
+    ]
+
+
+def test_a_failing_trial_is_shown_and_spares_the_others(sweep, tiny: Path) -> None:
+    (tiny / "broken.py").write_text(
+        "import torch\n"
+        "from ablations.losses.registry import LOSSES\n"
+        "@LOSSES.register_module()\n"
+        "class Broken(torch.nn.Module):\n"
+        "    use_sigmoid = True\n"
+        "    def __init__(self, use_sigmoid=True):\n"
+        "        super().__init__()\n"
+        "    def forward(self, pred, target, weight=None, avg_factor=None):\n"
+        "        raise RuntimeError('the user has a bug')\n"
+    )
+    config = (tiny / "config.py").read_text()
+    config += 'custom_imports = dict(imports=["ablations.training", "broken"])\n'
+    (tiny / "config.py").write_text(config)
+    grid = (tiny / "grid.py").read_text().replace("ablations.CrossEntropyLoss", "ablations.Broken")
+    (tiny / "grid.py").write_text(grid)
+    result = sweep(*FLAGS)
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert "RuntimeError: the user has a bug" in result.stderr
+    assert "log.txt" in result.stderr
+    states = sweep_states(tiny / "work")[1]
+    assert [state.state for state in states] == ["failed", "finished"]
+    report = (tiny / "reports" / "work" / "README.md").read_text()
+    assert "the user has a bug" in report
+    assert "the user has a bug" in (states[0].folder / "log.txt").read_text()
+
+    assert "are done" in sweep(*FLAGS).stdout  # failed trials run again only when asked for
+    repaired = (
+        (tiny / "broken.py")
+        .read_text()
+        .replace("raise RuntimeError('the user has a bug')", "return pred.square().mean()")
+    )
+    (tiny / "broken.py").write_text(repaired)
+    assert sweep(*FLAGS, "--retry-failed").returncode == 0
+    states = sweep_states(tiny / "work")[1]
+    assert [state.state for state in states] == ["finished", "finished"]
+    assert (states[0].folder / "record-failed-1.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--grid", "nope"], "no grid named 'nope'; valid:"),
+        (["--config", "configs/nope.py"], "no config named 'configs/nope.py'; valid:"),
+        (["--cfg-options", "model.nope=1"], "no key named 'nope'"),
+        (["--cfg-options", "nonsense"], "takes PATH=VALUE"),
+        (["--cfg-options", "model.bbox_head.loss_cls.gamma=1"], "the grid grid sets"),
+        (["--seeds", "-1"], "--seeds are whole numbers"),
+        (["--workers", "0"], "must be at least 1"),
+        (["--json"], "--json goes with --dry-run"),
+    ],
+)
+def test_bad_usage_is_refused_in_one_line(
+    sweep, tiny: Path, flags: list[str], message: str
+) -> None:
+    result = sweep(*FLAGS, *flags)
+    assert result.returncode == 2
+    assert message in result.stderr.splitlines()[-1]
+    assert not (tiny / "work").exists()
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (("grid.py", "gamma=2.0", "gamma=-1"), "gamma"),
+        (("config.py", "annotations/val.json", "annotations/none.json"), "none.json"),
+    ],
+)
+def test_a_bad_plan_is_refused_before_anything_starts(
+    sweep, tiny: Path, edit: tuple[str, str, str], message: str
+) -> None:
+    name, old, new = edit
+    text = (tiny / name).read_text()
+    assert old in text
+    (tiny / name).write_text(text.replace(old, new))
+    if name == "config.py":
+        more = f'val_dataloader = dict(dataset=dict(data_root=data_root, ann_file="{new}"))\n'
+        (tiny / name).write_text(text.replace(old, new) + more)
+    result = sweep(*FLAGS)
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert message in result.stderr.splitlines()[-1]
+    assert not (tiny / "work" / "trials").exists()
+    assert not (tiny / "work" / "manifest.json").exists()
+
+
+def test_planning_imports_no_torch(tiny: Path, environment: dict[str, str]) -> None:
+    code = (
+        "import sys; sys.path.insert(0, sys.argv.pop(1)); from runners import sweep\n"
+        "assert sweep.main(sys.argv[1:]) == 0\n"
+        "heavy = {'torch', 'mmdet', 'pandas', 'wandb', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    began = time.monotonic()
+    result = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            code,
+            str(REPOSITORY),
+            "--grid",
+            "gamma_alpha",
+            "--dry-run",
+            "--json",
+        ],
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert len(json.loads(result.stdout)["trials"]) == 16
+    assert time.monotonic() - began < 5
+
+
+def test_a_trials_config_runs_under_mmdets_own_tool(sweep, tiny: Path, environment) -> None:
+    """Whoever doubts the harness can train a trial without it."""
+    import mmdet
+
+    assert sweep(*FLAGS, "--no-report").returncode == 0
+    state = sweep_states(tiny / "work")[1][1]
+    tool = Path(mmdet.__file__).parent / ".mim" / "tools" / "train.py"
+    result = subprocess.run(
+        [sys.executable, str(tool), str(state.folder / "config.py"), "--work-dir", "stock"],
+        cwd=tiny,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    ours, stock = np.load(state.folder / "curve.npz"), np.load(tiny / "stock" / "curve.npz")
+    np.testing.assert_array_equal(stock["loss"], ours["loss"])

@@ -1,0 +1,112 @@
+"""Every config and every grid in the repository, loaded, resolved and dry-run."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ablations.analysis.paper import TABLES
+from ablations.sweep import cli
+from ablations.sweep.errors import UsageError
+from ablations.sweep.grid import load_grid
+from ablations.sweep.plan import load_config
+
+CONFIGS = sorted(Path("configs").glob("*.py"))
+GRIDS = sorted(Path("configs/grids").glob("*.py"))
+COUNTS = {  # points under the embedded protocol and under the paper's
+    "alpha_ce": (8, 8),
+    "anchors": (7, 7),
+    "depth_scale": (6, 10),
+    "focal_star": (4, 4),
+    "gamma_alpha": (16, 16),
+    "gamma_fl": (8, 8),
+    "modern": (7, 7),
+    "ohem": (10, 10),
+    "prior": (4, 4),
+}
+
+
+def planned(grid: str, config: str, *flags: str) -> dict:
+    """Trial id by (label, seed)."""
+    args = cli.parse(["--grid", grid, "--config", config, *flags])
+    request = cli.resolve(args)
+    return {(trial.point.label, trial.seed): trial.id for trial in request.trials}
+
+
+def test_no_grid_and_no_config_is_left_out() -> None:
+    assert [path.stem for path in GRIDS] == sorted(COUNTS)
+    assert [path.stem for path in CONFIGS] == [
+        "retinanet_r18_digits",
+        "retinanet_r50_coco_600",
+    ]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("grid", GRIDS, ids=lambda path: path.stem)
+def test_every_grid_is_dry_run_on_every_config(
+    grid: Path, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    flags = ["--grid", grid.stem, "--config", str(config), "--seeds", "0", "1"]
+    args = cli.parse([*flags, "--work-dir", str(tmp_path / "none"), "--dry-run", "--json"])
+    cli.print_plan(args, cli.resolve(args))
+    shown = json.loads(capsys.readouterr().out)
+    count = COUNTS[grid.stem][load_config(str(config))["protocol"] == "paper"]
+    assert len(shown["trials"]) == 2 * count
+    assert len({trial["id"] for trial in shown["trials"]}) == 2 * count
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=lambda path: path.stem)
+def test_a_grid_under_the_papers_protocol_has_the_papers_rows(grid: Path) -> None:
+    """Every row of the paper's table is a point of the grid, with the table's own coordinates."""
+    found = load_grid(grid.stem, "paper")
+    if found.table is None:
+        assert grid.stem in ("prior", "modern")
+        return
+    table = TABLES[found.table.removeprefix("table_")]
+    points = [point.coordinates for point in found.points]
+    missing = [
+        row
+        for row in table.frame().to_dict("records")
+        if not any(
+            all(row[key] == value for key, value in point.items() if key in row)
+            and any(key in row for key in point)
+            for point in points
+        )
+    ]
+    if grid.stem == "gamma_alpha":  # the brief's product: gamma 0.1 and 0.2 are gamma_fl's
+        assert {row["gamma"] for row in missing} == {0.1, 0.2}
+    else:
+        assert missing == []
+
+
+@pytest.mark.parametrize("config", CONFIGS[:2], ids=lambda path: path.stem)
+def test_grids_share_the_trials_they_have_in_common(config: Path) -> None:
+    product = planned("gamma_alpha", str(config))
+    usual = product["gamma=2 alpha=0.25", 0]
+    for grid in ("alpha_ce", "gamma_fl"):
+        shared = planned(grid, str(config))
+        common = set(shared) & set(product)
+        assert len(common) == {"alpha_ce": 4, "gamma_fl": 6}[grid]
+        assert all(shared[key] == product[key] for key in common)
+    assert planned("anchors", str(config))["scales=3 aspect_ratios=3", 0] == usual
+    assert planned("ohem", str(config))["method=FL", 0] == usual
+    assert planned("focal_star", str(config))["FL gamma=2 alpha=0.25", 0] == usual
+    balanced = planned("alpha_ce", str(config))["gamma=0 alpha=0.75", 0]
+    assert planned("focal_star", str(config))["CE alpha=0.75", 0] == balanced
+    prior = planned("prior", str(config))
+    assert prior["FL prior=0.01", 0] == usual != prior["FL prior=0.5", 0]
+    assert prior["CE prior=0.01", 0] == product["CE", 0]
+    unscaled = load_grid("depth_scale", load_config(str(config))["protocol"]).baseline
+    assert planned("depth_scale", str(config))[unscaled, 0] == usual
+
+
+def test_a_grid_that_the_detector_has_no_place_for_is_refused() -> None:
+    with pytest.raises(UsageError, match="no key named 'octave'"):
+        planned("gamma_fl", "configs/retinanet_r18_digits.py", "--cfg-options", "octave.x=1")
+
+
+def test_an_option_and_a_grid_do_not_set_the_same_thing() -> None:
+    option = "+model.bbox_head.batch_anchors=5"
+    with pytest.raises(UsageError, match=r"the grid ohem sets model\.bbox_head\.batch_anchors"):
+        planned("ohem", "configs/retinanet_r18_digits.py", "--cfg-options", option)

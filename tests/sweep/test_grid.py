@@ -1,0 +1,99 @@
+"""Grids are data: what they list is what is trained."""
+
+import pytest
+
+from ablations.sweep.errors import UsageError
+from ablations.sweep.grid import load_grid, parse_grid
+
+LOSS = "model.bbox_head.loss_cls"
+
+
+def test_gamma_alpha_is_the_briefs_grid() -> None:
+    grid = load_grid("gamma_alpha")
+    found = {(p.coordinates.get("gamma"), p.coordinates.get("alpha")) for p in grid.points}
+    product = {(gamma, alpha) for gamma in (0, 0.5, 1, 2, 5) for alpha in (0.25, 0.5, 0.75)}
+    assert found == product | {(None, None)}
+    assert len(grid.points) == 16
+    assert grid.points[-1].label == "CE"
+    loss = grid.points[0].overrides[LOSS]
+    assert (loss["gamma"], loss["alpha"]) == (0, 0.25)
+
+
+def test_listings() -> None:
+    block = {"set": {"lr": "$a"}}
+    product = parse_grid("g", {"blocks": [{"product": {"a": [1, 2], "b": [3, 4]}, **block}]})
+    assert [tuple(p.coordinates.values()) for p in product.points] == [
+        (1, 3),
+        (1, 4),
+        (2, 3),
+        (2, 4),
+    ]
+    zipped = parse_grid("g", {"blocks": [{"zip": {"a": [1, 2], "b": [3, 4]}, **block}]})
+    assert [tuple(p.coordinates.values()) for p in zipped.points] == [(1, 3), (2, 4)]
+    assert [p.overrides["lr"] for p in zipped.points] == [1, 2]
+    points = parse_grid("g", {"blocks": [{"points": [{"a": 5}], **block}]})
+    assert points.points[0].label == "a=5"
+
+
+def test_values_can_follow_a_coordinate() -> None:
+    grid = parse_grid(
+        "g",
+        {
+            "blocks": [
+                {"product": {"a": ["x", "y"]}, "set": {"v": {"$by": "a", "x": [1], "y": "$a"}}}
+            ]
+        },
+    )
+    assert [p.overrides["v"] for p in grid.points] == [[1], "y"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"blocks": []}, "has no points"),
+        ({"blocs": []}, r"no key named 'blocs'.*did you mean blocks"),
+        ({"blocks": [{"product": {"a": [1]}}]}, "block 0 has keys"),
+        ({"blocks": [{"product": {"a": [1]}, "set": {"v": "$b"}}]}, r"no axis named 'b'; valid: a"),
+        ({"blocks": [{"zip": {"a": [1], "b": [1, 2]}, "set": {}}]}, "different lengths"),
+        (
+            {"blocks": [{"points": [{"a": "z"}], "set": {"v": {"$by": "a", "x": 1}}}]},
+            "no case of a named 'z'; valid: x",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named(spec: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        parse_grid("g", spec)
+
+
+def test_an_unknown_grid_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(UsageError, match=r"no grid named 'gama_alpha'; valid: .*gamma_alpha"):
+        load_grid("gama_alpha")
+
+
+def test_values_can_follow_the_protocol_anywhere() -> None:
+    def chosen(embedded: object, paper: object) -> dict:
+        return {"$by": "protocol", "embedded": embedded, "paper": paper}
+
+    listed = {"product": {"a": chosen([1], [2, 3])}, "set": {"v": ["$a", chosen("x", "y")]}}
+    spec = {"blocks": [listed], "baseline": chosen("a=1", "a=3")}
+    small, full = (parse_grid("g", spec, protocol) for protocol in ("embedded", "paper"))
+    assert [point.overrides["v"] for point in small.points] == [[1, "x"]]
+    assert [point.overrides["v"] for point in full.points] == [[2, "y"], [3, "y"]]
+    assert (small.baseline, full.baseline) == ("a=1", "a=3")
+    whole = parse_grid("g", {"blocks": chosen([listed], [listed, listed])}, "paper")
+    assert len(whole.points) == 4
+    with pytest.raises(UsageError, match="no protocol named 'papers'; valid: embedded, paper"):
+        parse_grid("g", spec, "papers")
+
+
+def test_a_tuple_stays_a_tuple() -> None:
+    """mmdet's Resize takes a tuple for its scale and refuses a list."""
+    block = {"points": [{"a": 5}], "set": {"scale": ("$a", "$a")}}
+    assert parse_grid("g", {"blocks": [block]}).points[0].overrides["scale"] == (5, 5)
+
+
+def test_a_baseline_is_a_point() -> None:
+    block = {"points": [{"a": 5}], "set": {"v": "$a"}}
+    with pytest.raises(UsageError, match="no baseline named 'a=6'; valid: a=5"):
+        parse_grid("g", {"blocks": [block], "baseline": "a=6"})

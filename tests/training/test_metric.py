@@ -1,0 +1,47 @@
+"""AP against pycocotools on hand-made detections."""
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+
+from ablations.training.metric import score
+
+
+@pytest.fixture
+def truth() -> COCO:
+    coco = COCO()
+    coco.dataset = {
+        "images": [{"id": 1, "width": 100, "height": 100}, {"id": 2, "width": 100, "height": 100}],
+        "categories": [{"id": 7, "name": "a"}, {"id": 3, "name": "b"}],
+        "annotations": [
+            dict(id=1, image_id=1, category_id=7, bbox=[10, 10, 20, 20], area=400, iscrowd=0),
+            dict(id=2, image_id=2, category_id=7, bbox=[30, 30, 40, 40], area=1600, iscrowd=0),
+        ],
+    }
+    coco.createIndex()
+    return coco
+
+
+def test_perfect_detections_score_100_and_absent_classes_nothing(truth: COCO) -> None:
+    rows = np.array([[1, 10, 10, 20, 20, 0.9, 7], [2, 30, 30, 40, 40, 0.8, 7]])
+    found = score(truth, rows, [1, 2], [7, 3])
+    for name in ("AP", "AP50", "AP_S", "AP_M"):
+        assert found[name] == pytest.approx(100)
+    assert found["AP/a"] == pytest.approx(100)
+    assert np.isnan(found["AP/b"])
+    assert np.isnan(found["AP_L"])
+
+
+def test_half_of_the_objects_found_is_half_of_the_recall_levels(truth: COCO) -> None:
+    rows = np.array([[1, 10, 10, 20, 20, 0.9, 7]])
+    # Precision is 1 at the 51 of 101 recall levels up to 0.5, and 0 beyond.
+    assert score(truth, rows, [1, 2], [7])["AP"] == pytest.approx(100 * 51 / 101)
+
+
+def test_no_detection_scores_0(truth: COCO) -> None:
+    assert score(truth, np.empty((0, 7)), [1, 2], [7])["AP"] == 0
+
+
+def test_only_the_scored_images_count(truth: COCO) -> None:
+    rows = np.array([[1, 10, 10, 20, 20, 0.9, 7]])
+    assert score(truth, rows, [1], [7])["AP"] == pytest.approx(100)

@@ -1,0 +1,63 @@
+"""What a trial sees depends on the seed and the position alone."""
+
+import itertools
+import pickle
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+import ablations.training.stream as stream
+from ablations.training.stream import StreamDataset, StreamIndex, StreamSampler
+
+
+class Images:
+    """A data set whose every item is drawn at random."""
+
+    metainfo = None
+
+    class pipeline:  # noqa: N801
+        transforms = (object(),)
+
+    def __len__(self) -> int:
+        return 10
+
+    def __getitem__(self, index: int) -> tuple[int, float]:
+        return index, float(np.random.rand())
+
+
+def take(sampler: StreamSampler, count: int) -> list[StreamIndex]:
+    return list(itertools.islice(sampler, count))
+
+
+def test_every_epoch_is_a_permutation_of_its_own() -> None:
+    first, second = np.array(take(StreamSampler(Images(), seed=3), 20)).reshape(2, 10)
+    assert sorted(first) == sorted(second) == list(range(10))
+    assert list(first) != list(second)
+    assert list(first) != take(StreamSampler(Images(), seed=4), 10)
+
+
+def test_a_stream_goes_on_from_any_position() -> None:
+    whole = take(StreamSampler(Images(), seed=3), 40)
+    later = take(StreamSampler(Images(), seed=3, start=17), 23)
+    assert whole[17:] == later
+    assert [index.position for index in later] == list(range(17, 40))
+
+
+def test_two_processes_share_out_the_stream_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = take(StreamSampler(Images(), seed=3), 16)
+    parts = []
+    for rank in range(2):
+        monkeypatch.setattr(stream, "get_dist_info", lambda rank=rank: (rank, 2))
+        parts.append(take(StreamSampler(Images(), seed=3), 8))
+    assert [item for pair in zip(*parts, strict=True) for item in pair] == whole
+
+
+def test_draws_follow_the_position_whatever_was_drawn_before() -> None:
+    data = StreamDataset(Images(), seed=5)
+    wanted = data[StreamIndex(2, 7)]
+    np.random.rand(100)
+    assert data[StreamIndex(2, 7)] == wanted
+    assert data[StreamIndex(2, 17)] != wanted  # the same image an epoch later
+    assert StreamDataset(Images(), seed=6)[StreamIndex(2, 7)] != wanted
+    assert data[pickle.loads(pickle.dumps(StreamIndex(2, 7)))] == wanted  # through a worker
