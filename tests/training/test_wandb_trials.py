@@ -87,7 +87,7 @@ def test_the_record_is_that_of_a_trial_without_wandb(
     found, found_losses, found_seconds = outcome(work_dir)
     assert json.dumps(found, sort_keys=True) == json.dumps(expected, sort_keys=True)
     np.testing.assert_array_equal(found_losses, losses)
-    assert found_seconds < 2 * seconds + 15  # the machine is shared; W&B itself waits 20 s at most
+    assert found_seconds < 3 * seconds + 60  # generous: the machine may be busy with other things
     (run_id,) = [f"sweep-{folder.name}" for folder in (work_dir / "trials").iterdir()]
     if trouble == "none":
         assert [row["iteration"] for row in stub.runs[run_id].rows] == [10, 20, 30]
