@@ -35,6 +35,10 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The losses side by side with their rivals: ratios first, into reports/benchmarks/.
+bench: setup
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/bench_losses.py
+
 $(STEP)-venv:
 	@echo "== making .venv from $(PYTHON)"
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else \
@@ -65,7 +69,8 @@ $(STEP)-mmcv: $(STEP)-torch
 $(STEP)-project: $(STEP)-mmcv pyproject.toml
 	@echo "== installing the project and what it needs"
 	@$(BIN)/python -c 'import torch; print("torch==" + torch.__version__)' > .venv/constraints.txt
-	@$(PIP) --constraint .venv/constraints.txt --no-build-isolation --editable ".[dev]"
+	@extras=dev; $(BIN)/python -c 'import triton' 2>/dev/null || extras=dev,triton; \
+	    $(PIP) --constraint .venv/constraints.txt --no-build-isolation --editable ".[$$extras]"
 	@touch $@
 
 clean:

@@ -5,23 +5,24 @@ _base_ = ["_base_/retinanet_r18_narrow.py", "_base_/digits.py", "_base_/runtime.
 protocol = "embedded"  # which of a grid's values fit this detector
 
 max_iters = 1000
+warmup = 250
 train_cfg = dict(type="StreamTrainLoop", max_iters=max_iters, val_interval=max_iters)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 
 optim_wrapper = dict(
     type="OptimWrapper",
-    optimizer=dict(type="AdamW", lr=0.003, weight_decay=0.05, fused=True),
-    clip_grad=dict(max_norm=10.0),
+    optimizer=dict(type="AdamW", lr=0.005, betas=(0.9, 0.99), weight_decay=0.05, fused=True),
+    clip_grad=dict(max_norm=1.0),
 )
 param_scheduler = [
-    dict(type="LinearLR", start_factor=0.1, by_epoch=False, begin=0, end=100),
+    dict(type="LinearLR", start_factor=0.1, by_epoch=False, begin=0, end=warmup),
     dict(
         type="CosineAnnealingLR",
         by_epoch=False,
-        begin=100,
+        begin=warmup,
         end=max_iters,
-        T_max=max_iters - 100,
+        T_max=max_iters - warmup,
         eta_min=0.0,
     ),
 ]

@@ -20,25 +20,25 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--out", type=Path, help="the report's folder (default: reports/<name of the sweeps>)"
     )
     parser.add_argument("--baseline", metavar="LABEL", help="cell to compare with (default: CE)")
-    parser.add_argument("--wandb", action="store_true", help="bring W&B up to date as well")
+    parser.add_argument("--wandb", action="store_true", help="send the runs and the report to W&B")
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0 written, 2 bad input (one line says what)."""
+    """Exit status: 0 written, 1 not all of it sent to W&B, 2 bad input (one line says what)."""
     options = parse(arguments)
     names = dict.fromkeys(folder.resolve().name for folder in options.work_dirs)
     out = options.out or Path("reports") / "+".join(names)
     try:
         path = write_report(options.work_dirs, out, options.baseline)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"report.py: {error}", file=sys.stderr)
         return 2
     print(path)
     if options.wandb:
-        from ablations.reporting.wandb_sync import sync
+        from ablations.reporting.wandb_dashboard import publish
 
-        sync(options.work_dirs)
+        return 0 if publish(options.work_dirs, out) else 1
     return 0
 
 

@@ -20,6 +20,9 @@ from ablations.sweep.errors import UsageError  # noqa: E402
 from ablations.sweep.launcher import Job  # noqa: E402
 from ablations.sweep.lease import Lease, LeaseHeldError  # noqa: E402
 from ablations.sweep.local import LocalLauncher  # noqa: E402
+from ablations.sweep.tracking import sending  # noqa: E402
+
+REPORTS = Path("reports")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -49,24 +52,28 @@ def main(arguments: list[str] | None = None) -> int:
             if slurm and not args.wait:
                 print(cli.submitted(slurm.submit(job), request.work_dir))
                 return 0
-            with Display() as display:
+            with Display() as display, sending(request.work_dir, args.wandb):
                 launcher.run(job, display)
         else:
             print(f"all {len(request.trials)} trials of {request.work_dir} are done", flush=True)
     if not args.no_report:
         report(request.work_dir, bool(todo))
+    if args.wandb != "disabled":
+        from ablations.reporting.wandb_sync import after_sweep
+
+        after_sweep(request.work_dir, REPORTS / request.work_dir.name, args.wandb == "online")
     return cli.conclude(request)
 
 
 def report_command(work_dir: Path) -> list[str]:
     """What a cluster runs to write the report when the sweep has ended."""
     script = Path(__file__).with_name("report.py")
-    return [sys.executable, str(script), str(work_dir), "--out", f"reports/{work_dir.name}"]
+    return [sys.executable, str(script), str(work_dir), "--out", str(REPORTS / work_dir.name)]
 
 
 def report(work_dir: Path, changed: bool) -> None:
     """Write the sweep's report, unless there is one and nothing has changed."""
-    out = Path("reports") / work_dir.name
+    out = REPORTS / work_dir.name
     if changed or not (out / "README.md").is_file():
         from ablations.reporting.report import write_report
 

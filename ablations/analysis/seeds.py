@@ -102,7 +102,7 @@ def p_value(
         reach = np.hypot(
             stats.t.isf(tail, freedom) * sd / np.sqrt(seeds), stats.norm.isf(tail) * images
         )
-        wide = reach > size
+        wide = reach >= size  # no difference at all has p = 1, even without any spread
         low, high = np.where(wide, middle, low), np.where(wide, high, middle)
     return np.where(np.isfinite(size + sd + images), np.exp(high), np.nan)
 

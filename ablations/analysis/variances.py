@@ -41,17 +41,17 @@ def moderate(variances: ArrayLike, df: ArrayLike, most: float) -> Moderated:
     s2 = np.asarray(variances, dtype=np.float64)
     d = np.broadcast_to(np.asarray(df, dtype=np.float64), s2.shape)
     known = np.isfinite(s2) & (d > 0)
-    if known.sum() < FEWEST or not (s2[known] > 0).any():
+    varying = known & (s2 > 0)  # two cells that are the same trial tell nothing about the spread
+    if varying.sum() < FEWEST:
         return Moderated(s2, np.array(d))
-    floor = 1e-5 * np.median(s2[known & (s2 > 0)])
-    logs = np.log(np.maximum(s2[known], floor))
-    residual = logs - special.digamma(d[known] / 2) + np.log(d[known] / 2)
-    spread = residual.var(ddof=1) - special.polygamma(1, d[known] / 2).mean()
+    half = d[varying] / 2
+    residual = np.log(s2[varying]) - special.digamma(half) + np.log(half)
+    spread = residual.var(ddof=1) - special.polygamma(1, half).mean()
     if spread > 0:
         prior = 2 * _inverse_trigamma(float(spread))
         location = np.exp(residual.mean() + special.digamma(prior / 2) - np.log(prior / 2))
     else:  # as equal as variances can be
-        prior, location = np.inf, np.average(s2[known], weights=d[known])
+        prior, location = np.inf, np.average(s2[varying], weights=d[varying])
     lent = LENT * min(prior, most)
     shrunk = (lent * location + d * s2) / (lent + d)
     return Moderated(np.where(known, shrunk, s2), np.where(known, np.minimum(lent + d, most), d))

@@ -116,6 +116,25 @@ def sync(work_dirs: Iterable[Path]) -> Outcome:
     return outcome
 
 
+def after_sweep(work_dir: Path, out: Path, online: bool) -> None:
+    """Send what W&B does not have yet, if that was asked for; otherwise say how to.
+
+    Args:
+        work_dir: of the sweep.
+        out: the sweep's report, sent along if it is there.
+        online: whether to send.
+    """
+    if online and unsent([work_dir]):
+        if (out / "README.md").is_file():
+            from ablations.reporting.wandb_dashboard import publish
+
+            publish([work_dir], out)
+        else:
+            print(f"W&B: {sync([work_dir])}", flush=True)
+    if left := len(unsent([work_dir])):
+        print(f"W&B: {left} runs to send; python runners/report.py {work_dir} --wandb sends them")
+
+
 def _send(batch: Sequence[Part], ended: bool, outcome: Outcome) -> None:
     errors = _run_wandb([part.file for part in batch], ended)
     for part in batch:
@@ -159,8 +178,9 @@ def _run_wandb(files: Sequence[Path], ended: bool) -> list[str]:
             "WANDB_PROGRAM": "runners/report.py",
             "WANDB_X_UPDATE_FINISH_STATE": str(ended).lower(),
         }
-        environment.pop("WANDB_MODE", None)
-        environment.pop("WANDB_SERVICE", None)
+        # Silent, it would say nothing of errors either.
+        for name in ("WANDB_MODE", "WANDB_SERVICE", "WANDB_SILENT", "WANDB_QUIET"):
+            environment.pop(name, None)
         try:
             done = subprocess.run(
                 [*command, *(str(file.resolve()) for file in files)],

@@ -41,10 +41,11 @@ POLL = 15.0  # seconds between questions to the controller while a sweep is foll
 REFUSED, ELSEWHERE, STOPPED = 2, 75, 130
 """Exit statuses of a task: the plan is wrong, somebody else runs the trial, told to stop."""
 
-_WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT"}
-_LIVE = _WAITING | {
-    *("RUNNING", "SUSPENDED", "CONFIGURING", "COMPLETING", "RESIZING", "SIGNALING", "STAGE_OUT"),
-    "STOPPED",
+STOPS = (STOPPED, 128 + signal.SIGUSR2)  # the latter before Python could listen
+
+_LIVE = {
+    *("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "CONFIGURING"),
+    *("RUNNING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING", "STAGE_OUT", "COMPLETING"),
 }
 _ENDS = {
     "CANCELLED": "cancelled",
@@ -225,6 +226,11 @@ def jobs(work_dir: Path, only_open: bool = False) -> dict[str, SlurmJob]:
     return found
 
 
+def _live(work_dir: Path) -> list[str]:
+    """Ids of the trials whose tasks wait or run."""
+    return [trial for trial, job in jobs(work_dir, only_open=True).items() if job.live]
+
+
 def _is_listed(submission: Submission, queue: Mapping[str, SlurmJob]) -> bool:
     return all(submission.job_id(index) in queue for index in range(len(submission.trials)))
 
@@ -315,10 +321,11 @@ class SlurmLauncher:
         left = list(job.entries)
         while left:
             this = replace(job, entries=left)
-            self.submit(this)
-            tried = {trial for each in submissions(job.work_dir) for trial in each.trials}
+            submission = self.submit(this)
+            queued = set(submission.trials if submission else ()) | set(_live(job.work_dir))
             self.follow(this, watch)
-            left = [s.entry for s in job.states() if s.record is None and s.entry.id not in tried]
+            # What somebody else was running has been waited for; it is ours if it was not finished.
+            left = [s.entry for s in this.states() if s.record is None and s.entry.id not in queued]
         watch(job.states())
 
     def submit(self, job: Job) -> Submission | None:
@@ -330,15 +337,13 @@ class SlurmLauncher:
         try:
             _wait_while_completing(job.work_dir)
             settle(job.work_dir)
-            known = jobs(job.work_dir, only_open=True)
+            queued = _live(job.work_dir)
         except SlurmDownError as error:
             raise UsageError(f"Slurm does not answer: {error}") from None
         todo = [
             state.entry.id
             for state in job.states()
-            if state.record is None
-            and state.state != "running"
-            and not (state.entry.id in known and known[state.entry.id].live)
+            if state.record is None and state.state != "running" and state.entry.id not in queued
         ]
         if not todo:
             return None
@@ -371,7 +376,7 @@ class SlurmLauncher:
                 last = report.submit(conclude, str(job.work_dir.absolute()), list(self.report))
             value["report"] = last.job_id
             write_json(path, value)
-        return next(each for each in submissions(job.work_dir) if each.path == path)
+        return Submission(path, value["job"], todo, value.get("report", ""))
 
     def follow(self, job: Job, watch: Watch) -> None:
         """Show the job's trials until none of them waits or runs any more."""
@@ -501,11 +506,11 @@ def _wait_while_completing(work_dir: Path, seconds: float = 60.0) -> None:
 def _going_on(work_dir: Path, states: Sequence[TrialState]) -> bool:
     """Whether some unfinished trial waits or runs; a Slurm that does not answer is waited for."""
     try:
-        found = jobs(work_dir, only_open=True)
+        queued = _live(work_dir)
     except SlurmDownError:
         return True
     return any(
-        state.state == "running" or (state.entry.id in found and found[state.entry.id].live)
+        state.state == "running" or state.entry.id in queued
         for state in states
         if state.record is None
     )
@@ -587,14 +592,15 @@ def after(submission: Path, exit_code: int, seconds: int) -> int:
     if exit_code in (0, REFUSED, ELSEWHERE) or before.state not in ("pending", "interrupted"):
         return exit_code
     # A trial that was stopped in good order says so itself, whatever became of its other ranks.
-    stopped = exit_code == STOPPED or before.progress.get("state") == "interrupted"
+    stopped = exit_code in STOPS or before.progress.get("state") == "interrupted"
     if stopped:
         reason = before.reason or "stopped before it began"
         limit = Settings(**value["settings"]).minutes
         if limit and seconds >= limit * 60 - value["settings"]["signal_seconds"] - 60:
             reason = f"its time limit of {limit:g} min was near"
     else:
-        died = 128 - exit_code if exit_code > 128 else exit_code
+        by_signal = exit_code - 128 in set(signal.Signals)
+        died = 128 - exit_code if by_signal else exit_code
         reason = note_death(work_dir, _entry(trial), died).reason or ""
     most = value["settings"]["requeues"] if stopped else MAX_ATTEMPTS - 1
     _requeue(before.folder, reason, "stopped" if stopped else "died", most)
@@ -621,7 +627,11 @@ def _requeue(folder: Path, reason: str, kind: str, most: int) -> None:
 
 def conclude(work_dir: str, command: Sequence[str]) -> None:
     """The last job of a submission: note how the tasks ended and run ``command``."""
-    settle(Path(work_dir))
+    try:
+        _wait_while_completing(Path(work_dir))
+        settle(Path(work_dir))
+    except SlurmDownError as error:
+        print(f"Slurm does not answer: {error}", flush=True)
     subprocess.run(command, check=True)
 
 

@@ -3,14 +3,22 @@
 Nothing here imports wandb.
 """
 
+import contextlib
 import os
 import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 PROJECT = "loss-ablations"  # unless WANDB_PROJECT says otherwise
 MODES = ("offline", "online", "disabled")
 FOLDER = "wandb"  # beside a trial's record: wandb/offline-run-<time>-<run id>/run-<run id>.wandb
+
+FOLLOWER = "ablations.reporting.wandb_sync"  # run as a module, on a work directory
+STOP_TIMEOUT = 10.0  # seconds the follower gets to end
 
 OFFLINE_SETTINGS: dict[str, Any] = {
     # Nothing of the machine or the code but what the run is given.
@@ -54,11 +62,46 @@ def tag(sweep: str) -> str:
 
 
 def keep_inside(folder: Path) -> None:
-    """Have wandb keep whatever it writes in this process inside ``folder``."""
+    """Have wandb keep whatever it writes in this process inside ``folder``, and be quiet."""
     own = folder / FOLDER
     os.environ |= {
         "WANDB_DATA_DIR": str(own / "staging"),
         "WANDB_CACHE_DIR": str(own / "cache"),
         "WANDB_CONFIG_DIR": str(own / "settings"),
+        "WANDB_SILENT": "true",
     }
     os.environ.pop("WANDB_SERVICE", None)  # somebody else's service, with other settings
+
+
+@contextlib.contextmanager
+def sending(work_dir: Path, mode: str) -> Iterator[None]:
+    """With ``mode`` online, send what the trials write while they train, from a process beside.
+
+    Whatever becomes of it, the trials know nothing of it; ``<work dir>/wandb/sync.log`` tells.
+    """
+    if mode != "online":
+        yield
+        return
+    log = work_dir / FOLDER / "sync.log"
+    log.parent.mkdir(exist_ok=True)
+    root = str(Path(__file__).parents[2])
+    with log.open("a") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "-m", FOLLOWER, str(work_dir.resolve())],
+            cwd=root,
+            stdin=subprocess.PIPE,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield
+    finally:
+        if process.stdin is not None:
+            process.stdin.close()  # tells it to end
+        try:
+            process.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()

@@ -28,6 +28,7 @@ def fingerprint(cfg: Config, processes: int) -> dict[str, Any]:
         "width": model.backbone.get("base_channels", 64),
         "subnet_convs": head.get("stacked_convs"),
         "subnet_channels": head.get("feat_channels"),
+        "subnet_norm": (head.get("norm_cfg") or {}).get("type"),
         "strides": list(anchors.get("strides", [])),
         "octave_base_scale": anchors.get("octave_base_scale"),
         "anchor_scales": scales,

@@ -21,6 +21,7 @@ from mmengine.dist import get_world_size, is_main_process
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from ablations.losses.native import library
 from ablations.sweep import record as waist
 from ablations.sweep.files import read_json, sha256, write_json
 from ablations.sweep.lease import Lease
@@ -201,7 +202,8 @@ def _conclude(attempt: Attempt, status: waist.Status, reason: str | None) -> str
             protocol=fingerprint(runner.cfg, get_world_size()) if runner is not None else {},
             data={key: value for key, value in trial["data"].items() if key != "root"},
             versions={"python": sys.version.split()[0]}
-            | {name: version(name) for name in _PACKAGES},
+            | {name: version(name) for name in _PACKAGES}
+            | {"focal loss on the CPU": "compiled" if library() is not None else "torch"},
             git=git_state(),
             files={name: sha256(folder / name) for name in names if (folder / name).is_file()},
         ),

@@ -1,8 +1,12 @@
 """RetinaNet on a narrow ResNet-18, for ten classes at 96 px on a CPU core.
 
 mmdet's detector with a quarter of ResNet-18's width, three pyramid levels (strides 8, 16, 32),
-nine anchors a location and one convolution in each subnet.
+nine anchors a location and one convolution in each subnet. Group normalisation in the pyramid and
+the subnets, which the paper's RetinaNet has not, lets a short schedule converge with every loss:
+without it, trials with gamma = 2 lost ten AP to a bump of the loss in the warm-up.
 """
+
+norm = dict(type="GN", num_groups=8, requires_grad=True)
 
 model = dict(
     type="RetinaNet",
@@ -24,13 +28,14 @@ model = dict(
         norm_eval=False,
         style="pytorch",
     ),
-    neck=dict(type="FPN", in_channels=[32, 64, 128], out_channels=48, num_outs=3),
+    neck=dict(type="FPN", in_channels=[32, 64, 128], out_channels=48, num_outs=3, norm_cfg=norm),
     bbox_head=dict(
         type="CachedRetinaHead",
         num_classes=10,
         in_channels=48,
         feat_channels=48,
         stacked_convs=1,
+        norm_cfg=norm,
         anchor_generator=dict(
             type="AnchorGenerator",
             octave_base_scale=3,

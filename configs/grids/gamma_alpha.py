@@ -3,6 +3,10 @@
 title = "Focal loss over gamma and alpha"
 table = "table_1b"
 metrics = ["AP", "AP50", "AP75"]
+note = (
+    "The embedded detector, data and schedule were chosen with the seeds 0, 100 and 101, for a "
+    "high and stable AP of plain CE, CE with alpha 0.75 and focal loss with gamma 2, alpha 0.25."
+)
 
 blocks = [
     dict(

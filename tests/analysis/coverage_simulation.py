@@ -25,7 +25,7 @@ SEEDS = (2, 3, 5, 10)
 NOISE, SHIFT = 0.4, 0.6
 RATIOS = (0.0, 0.5, 1.0, 2.0)
 IMAGE_RESAMPLES = 200
-POPULATION = 20_000
+POPULATION = 6000
 CELLS = np.arange(16)
 NOISES = {
     "equal": np.full(16, NOISE),
@@ -223,7 +223,7 @@ def write(path: Path) -> None:
         rates = [percent(marked(n, 0.0, noise, some, rng)[0]) for noise in NOISES.values()]
         marks.append([str(n), *rates, percent(marked(n, 2.0, NOISES["equal"], few, rng)[1])])
     sets = [
-        [str(count), *map(percent, images(count, 0.02, few, rng))] for count in (100, 300, 1000)
+        [str(count), *map(percent, images(count, 0.02, few, rng))] for count in (100, 300)
     ]
     parts = [
         "# Do the intervals keep their word?",

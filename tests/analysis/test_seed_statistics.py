@@ -71,6 +71,7 @@ def test_p_is_that_of_the_t_test_without_images_and_reaches_5_percent_at_the_int
     assert p_value(edge, 0.7, 3, 0.4) == pytest.approx(0.05, rel=1e-9)
     assert p_value(0.0, 0.7, 3) == pytest.approx(1.0)
     assert np.isnan(p_value(np.nan, 0.7, 3))
+    assert p_value(0.0, 0.0, 3) == pytest.approx(1.0)  # the same trials twice
 
 
 def test_holm_by_hand() -> None:
@@ -160,6 +161,12 @@ def test_equal_variances_are_pulled_together_and_unequal_ones_left(
     left = moderate(unequal, 2, most=60)
     assert left.df.max() < 4
     assert (left.variances > 0).all()
+
+
+def test_identical_cells_do_not_hide_the_others(rng: np.random.Generator) -> None:
+    variances = np.concatenate([0.25 * rng.chisquare(2, 100) / 2, np.zeros(50)])
+    with_twins, without = moderate(variances, 2, 30), moderate(variances[:100], 2, 30)
+    np.testing.assert_allclose(with_twins.variances[:100], without.variances)
 
 
 @pytest.mark.slow

@@ -190,5 +190,11 @@ def _resolve(stub: Stub, name: str, query: str, variables: dict[str, Any]) -> di
         sequence = {"latestArtifact": None}
         artifact = {"id": f"artifact-{len(stub.artifacts)}", "state": "COMMITTED"}
         return {"createArtifact": {"artifact": artifact | {"artifactSequence": sequence}}}
+    if name == "UpsertView2":
+        identity = variables.get("id") or f"view-{len(stub.views) + 1}"
+        inserted = identity not in stub.views
+        stub.views[identity] = variables
+        view = {"id": identity, "name": variables["name"]}
+        return {"upsertView": {"view": view, "inserted": inserted}}
     stub.unknown.append((name, query, variables))
     return {}

@@ -57,7 +57,7 @@ Gres=gpu:2
 NodeName=127.0.0.2 NodeAddr=127.0.0.2 NodeHostname={host} Port={ports[2]} CPUs=4 RealMemory=4000 \
 Gres=gpu:2
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE PriorityTier=1 PreemptMode=REQUEUE \
-GraceTime=20
+GraceTime=60
 PartitionName=high Nodes=ALL MaxTime=INFINITE PriorityTier=10 PreemptMode=OFF
 """
 

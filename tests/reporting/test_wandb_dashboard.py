@@ -1,0 +1,157 @@
+"""The report and its dashboard in W&B: made without a server, and saved on one."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import wandb
+from fabricated import Plan, fabricate
+from wandb_stub import Stub
+
+from ablations.analysis.study import load_study
+from ablations.reporting import wandb_dashboard
+from ablations.reporting.report import write_report
+from ablations.reporting.wandb_dashboard import publish, save, specification, workspace
+
+SMALL = [{"loss": "CE"}, {"gamma": 2.0, "alpha": 0.25}, {"gamma": 2.0, "alpha": 0.5}]
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of W&B's from outside, and none left behind."""
+    for name in (
+        *("DATA_DIR", "CACHE_DIR", "CONFIG_DIR", "SILENT", "MODE", "SERVICE", "PROJECT"),
+        *("ENTITY", "BASE_URL", "API_KEY"),
+    ):
+        monkeypatch.setenv(f"WANDB_{name}", "")
+        monkeypatch.delenv(f"WANDB_{name}")
+
+
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made")
+    work_dir = fabricate(folder / "digits", Plan(points=SMALL, seeds=(0, 1)))
+    write_report([work_dir], folder / "report")
+    return folder
+
+
+@pytest.fixture
+def sweep(tmp_path: Path, made_once: Path) -> tuple[Path, Path]:
+    """A sweep's work directory and its report's folder."""
+    folder = tmp_path / "sweep"
+    shutil.copytree(made_once, folder)
+    return folder / "digits", folder / "report"
+
+
+def of_type(spec: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    sections = spec["spec"]["section"]["panelBankConfig"]["sections"]
+    found = [panel for section in sections for panel in section["panels"]]
+    return [panel["config"] for panel in found if panel["viewType"] == kind]
+
+
+def test_the_dashboard_compares_the_grid(sweep: tuple[Path, Path]) -> None:
+    study = load_study([sweep[0]])
+    spec = specification(workspace(study, "# the report\n![a](figures/a.png)\n| AP |", "me"))
+    by_gamma = next(bar for bar in of_type(spec, "Bar Chart") if bar["groupBy"] == "gamma.value")
+    assert (by_gamma["metrics"], by_gamma["groupAgg"], by_gamma["groupArea"]) == (
+        ["AP"],
+        "mean",
+        "stddev",
+    )
+    over = next(plot for plot in of_type(spec, "Scatter Plot") if "zAxis" in plot)
+    assert (over["xAxis"], over["yAxis"]) == ("config:gamma.value", "config:alpha.value")
+    assert over["zAxis"] == "summary:AP"
+    (parallel,) = of_type(spec, "Parallel Coordinates Plot")
+    columns = [column["accessor"] for column in parallel["columns"]]
+    assert {"config:gamma.value", "config:alpha.value", "summary:AP"} <= set(columns)
+    curves = {plot["metrics"][0]: plot for plot in of_type(spec, "Run History Line Plot")}
+    assert curves["train/loss_cls_positive"]["groupBy"] == "group"
+    assert curves["train/loss_cls_positive"]["xAxis"] == "iteration"
+    assert len(of_type(spec, "Run Comparer")) == 1
+    (text,) = of_type(spec, "Markdown Panel")
+    assert text["value"] == "# the report\n| AP |"  # W&B cannot show the report's own files
+    (runs,) = spec["spec"]["section"]["runSets"]
+    assert runs["filters"]["filters"][0]["value"] == ["digits"]
+
+
+def test_without_a_server_there_is_a_run_and_a_specification(
+    sweep: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, alone: None
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    work_dir, out = sweep
+    assert publish([work_dir], out)
+    first = (work_dir / "wandb" / "workspace.json").read_bytes()
+    assert publish([work_dir], out)
+    assert (work_dir / "wandb" / "workspace.json").read_bytes() == first
+    (file,) = work_dir.glob("wandb/offline-run-*/*.wandb")  # the second in place of the first
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    begun = next(record["run"] for record in records if record["type"] == "run")
+    assert begun["run_id"] == "digits" and begun["job_type"] == "report"
+    (row,) = [record["history"]["item"] for record in records if record["type"] == "history"]
+    assert row["tables/cells._type"] == "table-file" and row["tables/cells.nrows"] == 3
+    assert row["tables/trials.nrows"] == 6
+    assert row["figures/figure_4_loss_cdfs._type"] == "image-file"
+    assert row["figure_4/positives_table.nrows"] > 1000
+    artifacts = [record["artifact"] for record in records if record["type"] == "artifact"]
+    assert "report-digits" in [artifact["name"] for artifact in artifacts]
+
+
+def test_saved_twice_it_is_one_view(
+    sweep: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, alone: None
+) -> None:
+    work_dir, out = sweep
+    study = load_study([work_dir])
+    (work_dir / "wandb").mkdir()
+    with Stub() as stub:
+        for name, value in stub.environment.items():
+            monkeypatch.setenv(name, value)
+        first = save(study, [work_dir], out)
+        assert save(study, [work_dir], out) == first
+        assert stub.asked.count("UpsertView2") == 2
+        (view,) = stub.views.values()
+        assert view["displayName"] == "digits: comparison"
+        wandb.teardown()  # what this process knows of the stub
+    with Stub() as stub:  # another server has another view
+        for name, value in stub.environment.items():
+            monkeypatch.setenv(name, value)
+        save(study, [work_dir], out)
+        assert len(stub.views) == 1 and "id" not in stub.views["view-1"]
+        wandb.teardown()
+
+
+@pytest.mark.slow
+def test_published_twice_it_is_one_run_and_one_view(
+    sweep: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, alone: None
+) -> None:
+    work_dir, out = sweep
+    with Stub() as stub:
+        for name, value in stub.environment.items():
+            monkeypatch.setenv(name, value)
+        assert publish([work_dir], out)
+        assert publish([work_dir], out)
+        assert len(stub.views) == 1
+        assert stub.unknown == []
+        assert len(stub.runs["digits"].rows) == 1
+        assert stub.runs["digits"].fields["jobType"] == "report"
+
+
+def test_a_server_that_takes_nothing_is_told_in_one_line(
+    sweep: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    alone: None,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    work_dir, out = sweep
+    monkeypatch.setattr(wandb_dashboard, "SAVE_TIMEOUT", 5.0)
+    with Stub(mode="refusing") as stub:
+        for name, value in stub.environment.items():
+            monkeypatch.setenv(name, value)
+        assert not publish([work_dir], out)
+        assert "UpsertView2" not in stub.asked
+    assert "1 not sent (digits: invalid API key)" in capsys.readouterr().out
