@@ -174,7 +174,7 @@ def _pair_image_sd(
     if not size:
         return np.zeros(len(first))
     table = np.stack([np.full(size, np.nan) if mean is None else mean for mean in means])
-    covariance = np.cov(table)
+    covariance = np.atleast_2d(np.cov(table))  # of a single cell: a number
     variance = np.diag(covariance)
     spread = variance[first] + variance[second] - 2 * covariance[first, second]
     return np.sqrt(np.maximum(np.nan_to_num(spread), 0.0))

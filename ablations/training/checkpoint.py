@@ -50,7 +50,8 @@ class ResumableCheckpointHook(Hook):
         """Start listening for the signals."""
         if self.signals:
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
-                signal.signal(number, self._note_signal)
+                if signal.getsignal(number) is not signal.SIG_IGN:  # a pool keeps Ctrl-C to itself
+                    signal.signal(number, self._note_signal)
 
     def _note_signal(self, number: int, _frame: types.FrameType | None) -> None:
         self._told_to_stop = number

@@ -98,6 +98,8 @@ def _sweep_process(tiny: Path, environment: dict[str, str], *flags: str) -> subp
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A test run in the background ignores Ctrl-C, and what it starts would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 
