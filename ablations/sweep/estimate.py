@@ -43,8 +43,9 @@ def estimate(
 ) -> Estimate:
     """Estimate from the sweep's own finished trials, else from the config's ``expected_cost``.
 
-    ``expected_cost`` is ``dict(trial_s=..., iterations=..., device=..., source=...)``: seconds of
-    one trial of that many iterations on one such device. Trials that are running count as whole.
+    ``expected_cost`` is a dict: ``trial_s``, the seconds of one trial of ``iterations`` iterations,
+    each of ``batch_size`` images a process (default: the config's), on one ``device``; and
+    ``source``, where that comes from. Trials that are running count as whole.
     """
     left = len({state.entry.id for state in states if state.record is None})
     measured = [
@@ -57,7 +58,9 @@ def estimate(
         seconds = statistics.median(measured)
         source = f"median of {len(measured)} finished trials of this sweep"
     elif assumed:
-        seconds = assumed["trial_s"] * iterations / assumed["iterations"] * gpus_per_trial
+        images = config["train_dataloader"]["batch_size"]
+        share = iterations * images / assumed["iterations"] / assumed.get("batch_size", images)
+        seconds = assumed["trial_s"] * share * gpus_per_trial
         source = f"assumes {assumed['trial_s']} s a trial on {assumed['device']}: "
         source += str(assumed["source"])
     else:

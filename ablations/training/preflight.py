@@ -14,12 +14,13 @@ from mmengine.registry import DefaultScope
 import ablations.training  # noqa: F401 - registers what the configs name
 from ablations.sweep.dataset import check_data
 from ablations.sweep.record import CONFIG
+from ablations.training.weights import missing_weights
 
 SCOPE = "mmdet"
 
 
 def check(configs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Build every distinct loss and detector once, and look at the data.
+    """Build every distinct loss and detector once, look at the data, fetch pretrained weights.
 
     Args:
         configs: the resolved configs of the plan; those that differ in the seed alone may be left
@@ -32,16 +33,19 @@ def check(configs: list[dict[str, Any]]) -> dict[str, Any]:
     errors = _plan_errors(configs)
     if errors:
         return {"errors": errors, "notes": [], "data": {}}
-    return check_data(configs[0])
+    answer = check_data(configs[0])
+    if not answer["errors"]:
+        answer["errors"] = missing_weights(configs)
+    return answer
 
 
 def check_planned(folders: list[Path]) -> list[str]:
-    """What is wrong with the losses and detectors of planned trials, a line each."""
+    """What is wrong with the losses, detectors and weights of planned trials, a line each."""
     configs = [
         Config.fromfile(folder / CONFIG, import_custom_modules=False)._cfg_dict.to_dict()
         for folder in folders
     ]
-    return _plan_errors(configs)
+    return _plan_errors(configs) or missing_weights(configs)
 
 
 def _plan_errors(configs: list[dict[str, Any]]) -> list[str]:

@@ -91,3 +91,24 @@ def test_a_missing_image_is_refused(planned, tmp_path: Path, digits: Path) -> No
     (error,) = planned("val_dataloader.dataset.data_prefix", {"img": "nowhere/"})["errors"]
     assert "nowhere" in error
     assert "does not exist" in error
+
+
+def test_missing_weights_are_one_line(planned) -> None:
+    (error,) = planned(
+        "+model.backbone.init_cfg", {"type": "Pretrained", "checkpoint": "nowhere/resnet18.pth"}
+    )["errors"]
+    assert error == "the pretrained weights nowhere/resnet18.pth are missing: there is no such file"
+
+
+def test_weights_that_cannot_be_downloaded_are_one_line(planned) -> None:
+    """Nobody listens on the discard port."""
+    url = "http://127.0.0.1:9/resnet18.pth"
+    (error,) = planned("load_from", url)["errors"]
+    assert error.startswith(f"the pretrained weights {url} are missing: ")
+    assert "refused" in error
+    assert "put the file into" in error
+
+
+def test_weights_that_are_there_pass(planned, tmp_path: Path) -> None:
+    (tmp_path / "weights.pth").touch()
+    assert planned("load_from", str(tmp_path / "weights.pth"))["errors"] == []
