@@ -556,11 +556,15 @@ def _wait_for_owner(folder: Path) -> None:
         time.sleep(1)
 
 
+def _check_file(submission: Path) -> Path:
+    return submission.with_name(f"check-{_number(submission)}.json")
+
+
 def _check_plan(submission: Path, check: str, folder: Path) -> None:
     """Whoever comes first checks the submission's plan; all tasks act on what was found."""
     if not check:
         return
-    path = submission.with_name(f"check-{_number(submission)}.json")
+    path = _check_file(submission)
     errors = read_json(path)
     if errors is None:
         module, function = check.split(":")
@@ -589,7 +593,8 @@ def after(submission: Path, exit_code: int, seconds: int) -> int:
     trial = value["trials"][int(os.environ.get("SLURM_ARRAY_TASK_ID", 0))]
     work_dir = submission.parents[1]
     before = trial_state(work_dir, _entry(trial))
-    if exit_code in (0, REFUSED, ELSEWHERE) or before.state not in ("pending", "interrupted"):
+    over = exit_code in (0, ELSEWHERE) or before.state not in ("pending", "interrupted")
+    if over or read_json(_check_file(submission)):  # a refused plan stays refused
         return exit_code
     # A trial that was stopped in good order says so itself, whatever became of its other ranks.
     stopped = exit_code in STOPS or before.progress.get("state") == "interrupted"

@@ -245,11 +245,15 @@ def test_status_and_submission_with_the_cluster_down(cluster: SlurmCluster, tmp_
     assert by_name(job)["trial"].state == "finished"
 
 
-def test_a_plan_that_fails_its_check_starts_no_trial(cluster: SlurmCluster, tmp_path: Path) -> None:
-    job = plan(tmp_path / "sweep", {"one": {}, "two": {}})
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_plan_that_fails_its_check_starts_no_trial(
+    cluster: SlurmCluster, tmp_path: Path, processes: int
+) -> None:
+    job = plan(tmp_path / "sweep", {"one": {}, "two": {}}, processes)
     launcher = SlurmLauncher(PLAIN, check="stub_trial:refuse", poll=0.5)
     launcher.run(job, ignore)
     assert [(s.state, s.reason) for s in job.states()] == [
         ("interrupted", "the plan is refused: gamma is -1 in one; gamma is -1 in two")
     ] * 2
+    assert not any("requeues" in read_json(state.folder / STATUS) for state in job.states())
     assert not any(runs(state.folder) for state in job.states())

@@ -54,20 +54,24 @@ GRID = """
 blocks = [
     dict(
         product=dict(gamma=[0, 2]),
-        set={"model.bbox_head.loss_cls": dict(type="ablations.FocalLoss", gamma="$gamma")},
+        set={
+            "model.bbox_head.loss_cls": dict(
+                type="ablations.FocalLoss", gamma="$gamma", use_sigmoid=True
+            )
+        },
     ),
     dict(
         points=[dict(loss="moody")],
         set={
             "custom_imports.imports": ["ablations.training", "moody"],
-            "model.bbox_head.loss_cls": dict(type="ablations.Moody"),
+            "model.bbox_head.loss_cls": dict(type="ablations.Moody", use_sigmoid=True),
         },
     ),
 ]
 """
 ONE_POINT = """
 blocks = [dict(points=[dict(loss="CE")], set={
-    "model.bbox_head.loss_cls": dict(type="ablations.CrossEntropyLoss")})]
+    "model.bbox_head.loss_cls": dict(type="ablations.CrossEntropyLoss", use_sigmoid=True)})]
 """
 
 
@@ -118,8 +122,12 @@ def sweep(name: str, grid: str, *settings: str) -> list[str]:
 
 
 def wait_for_iteration(cluster: SlurmCluster, trial: TrialState, iteration: int) -> None:
-    path = trial.folder / STATUS
-    cluster.wait_for(lambda: (read_json(path) or {}).get("iteration", 0) >= iteration, 240)
+    def reached() -> bool:
+        status = read_json(trial.folder / STATUS) or {}
+        assert not status.get("reason"), status
+        return status.get("iteration", 0) >= iteration
+
+    cluster.wait_for(reached, 240)
 
 
 def most_running(cluster: SlurmCluster, name: str, until: Path, seconds: float) -> int:
