@@ -222,9 +222,7 @@ def write(path: Path) -> None:
     for n in SEEDS:
         rates = [percent(marked(n, 0.0, noise, some, rng)[0]) for noise in NOISES.values()]
         marks.append([str(n), *rates, percent(marked(n, 2.0, NOISES["equal"], few, rng)[1])])
-    sets = [
-        [str(count), *map(percent, images(count, 0.02, few, rng))] for count in (100, 300)
-    ]
+    sets = [[str(count), *map(percent, images(count, 0.02, few, rng))] for count in (100, 300)]
     parts = [
         "# Do the intervals keep their word?",
         "Written by `python tests/analysis/coverage_simulation.py`. Simulated AP of a cell and "
