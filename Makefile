@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 # Each step leaves a stamp, so that an interrupted set-up goes on where it stopped.
 STEP := .venv/.step
 
-.PHONY: setup sweep report test test-all lint bench clean
+.PHONY: setup sweep test test-all lint bench coverage clean
 
 setup: $(STEP)-project
 
@@ -34,6 +34,10 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# How often the report's intervals cover the truth, by simulation.
+coverage: setup
+	PYTHONPATH=. $(BIN)/python tests/analysis/coverage_simulation.py reports/benchmarks/coverage.md
 
 # The losses side by side with their rivals: ratios first, into reports/benchmarks/.
 bench: setup

@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ["WANDB_MODE"] = args.wandb  # the trials inherit it
     slurm = None
     if args.launcher == "slurm":
-        slurm = cli.slurm_launcher(args, report_command(request.work_dir))
+        slurm = cli.slurm_launcher(args, report_command(request.work_dir, args.wandb))
     launcher = slurm or LocalLauncher(args.workers)
     with Lease(request.work_dir):
         if args.retry_failed:
@@ -65,10 +65,11 @@ def main(arguments: list[str] | None = None) -> int:
     return cli.conclude(request)
 
 
-def report_command(work_dir: Path) -> list[str]:
-    """What a cluster runs to write the report when the sweep has ended."""
+def report_command(work_dir: Path, wandb: str) -> list[str]:
+    """What a cluster runs to write the report, and to send it, when the sweep has ended."""
     script = Path(__file__).with_name("report.py")
-    return [sys.executable, str(script), str(work_dir), "--out", str(REPORTS / work_dir.name)]
+    command = [sys.executable, str(script), str(work_dir), "--out", str(REPORTS / work_dir.name)]
+    return [*command, "--wandb"] if wandb == "online" else command
 
 
 def report(work_dir: Path, changed: bool) -> None:

@@ -58,7 +58,7 @@ class BestAlpha:
 
 
 def best_alpha_by_gamma(study: Study, cells: pd.DataFrame) -> list[BestAlpha]:
-    """The brief's Table 2: for every gamma, ascending, the best alpha by ``cells["AP"]``."""
+    """Table 2: for every gamma, ascending, the best alpha by ``cells["AP"]``."""
     pairs = gamma_alpha_labels(study)
     best = []
     for gamma in sorted({gamma for gamma, _ in pairs}):

@@ -4,6 +4,10 @@ Importing this package registers the losses, the head, the data stream and the h
 needs one line: ``custom_imports = dict(imports=['ablations.training'])``.
 """
 
+# isort: off
+from ablations.training import wandb_client  # noqa: F401 - before torch, which it explains
+
+# isort: on
 from ablations.training.torchvision_compat import declare_missing_operators
 
 declare_missing_operators()

@@ -151,7 +151,7 @@ class LossCurveHook(Hook):
         self._waiting.append(
             tuple(value.detach() if isinstance(value, Tensor) else value for value in noted)
         )
-        if len(self._waiting) >= self.flush or self.is_last_train_iter(runner):
+        if (runner.iter + 1) % self.flush == 0 or self.is_last_train_iter(runner):
             self.take_waiting()
             self._show_rows(runner, len(self.rows))
 

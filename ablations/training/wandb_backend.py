@@ -8,7 +8,6 @@ An attempt that goes on from a checkpoint writes the whole history again, so the
 """
 
 import contextlib
-import importlib
 import os
 import queue
 import signal
@@ -30,14 +29,7 @@ from ablations.sweep import record as waist
 from ablations.sweep.files import read_json
 from ablations.sweep.record import Record
 from ablations.sweep.tracking import OFFLINE_SETTINGS, keep_inside, mode, project, run_id, tag
-
-os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-wandb: Any = None
-_IMPORT_ERROR: Exception | None = None
-try:  # importing starts no service, so a fork server may do it once for all trials
-    wandb = importlib.import_module("wandb")
-except Exception as error:
-    _IMPORT_ERROR = error
+from ablations.training.wandb_client import problem, wandb
 
 FINISH_TIMEOUT = 20.0  # seconds a trial that has its record waits for W&B at most
 
@@ -206,7 +198,7 @@ def run_summary(record: Record) -> dict[str, Any]:
 
 def _begin(folder: Path, trial: dict[str, Any], config: dict[str, Any]) -> Run:
     if wandb is None:
-        raise ImportError(f"wandb cannot be imported: {_IMPORT_ERROR}")
+        raise ImportError(f"no wandb: {problem}")
     keep_inside(folder)
     run = wandb.init(
         mode="offline",

@@ -1,4 +1,4 @@
-"""The brief's Table 2 in full: focal loss over gamma and alpha, and plain cross entropy."""
+"""Table 2 (the paper's 1a and 1b in one): focal loss over gamma and alpha, and plain CE."""
 
 title = "Focal loss over gamma and alpha"
 table = "table_1b"

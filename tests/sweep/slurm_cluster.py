@@ -5,6 +5,7 @@ stopped by its id.
 """
 
 import contextlib
+import ctypes
 import getpass
 import os
 import secrets
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "scontrol", "srun")
+_PR_SET_PDEATHSIG = 1
 NODES = ("127.0.0.1", "127.0.0.2")
 
 _CONF = """\
@@ -123,6 +125,7 @@ class SlurmCluster:
                 stdout=out,
                 stderr=out,
                 start_new_session=True,
+                preexec_fn=_end_with_parent,
             )
 
     def _start(self, name: str, *flags: str) -> None:
@@ -247,6 +250,11 @@ class _Process:
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.id, signal.SIGKILL)
+
+
+def _end_with_parent() -> None:
+    """In the child: a test run that is killed leaves no daemon behind."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

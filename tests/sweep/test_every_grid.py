@@ -96,7 +96,7 @@ def test_a_grid_under_the_papers_protocol_has_the_papers_rows(grid: Path) -> Non
             for point in points
         )
     ]
-    if grid.stem == "gamma_alpha":  # the brief's product: gamma 0.1 and 0.2 are gamma_fl's
+    if grid.stem == "gamma_alpha":  # a product: gamma 0.1 and 0.2 are gamma_fl's
         assert {row["gamma"] for row in missing} == {0.1, 0.2}
     else:
         assert missing == []

@@ -8,7 +8,7 @@ from ablations.sweep.grid import load_grid, parse_grid
 LOSS = "model.bbox_head.loss_cls"
 
 
-def test_gamma_alpha_is_the_briefs_grid() -> None:
+def test_gamma_alpha_is_a_product_and_cross_entropy() -> None:
     grid = load_grid("gamma_alpha")
     found = {(p.coordinates.get("gamma"), p.coordinates.get("alpha")) for p in grid.points}
     product = {(gamma, alpha) for gamma in (0, 0.5, 1, 2, 5) for alpha in (0.25, 0.5, 0.75)}

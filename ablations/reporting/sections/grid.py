@@ -1,4 +1,4 @@
-"""Table 2 of the brief (the paper's Tables 1a and 1b) and the whole grid."""
+"""Table 2, the paper's Tables 1a and 1b in one, and the whole grid."""
 
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ def table_2(study: Study, out: Path) -> Section:
         pd.DataFrame(data_rows),
     )
     numbering = (
-        "The numbering is the brief's: in arXiv:1708.02002v2 these rows are Tables 1a and 1b. "
+        "Often called Table 2; in arXiv:1708.02002v2 these rows are in Tables 1a and 1b. "
         "Plain CE (no alpha) is no row of the paper's; it has twice the scale of alpha = 0.5. "
         "The best of several alphas is picked on the numbers it is reported with, so a row's AP is "
         "a little flattering."
