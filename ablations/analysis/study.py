@@ -11,7 +11,6 @@ from ablations.analysis import paper
 from ablations.analysis.frames import Sweeps, point_columns, read_sweeps, trial_frame
 from ablations.analysis.merge import merge_sweeps
 from ablations.sweep.ledger import Manifest, TrialState
-from ablations.sweep.record import METRICS
 
 PLAIN_CE = frozenset({"ce", "plain ce", "cross entropy", "crossentropyloss", "cross_entropy"})
 
@@ -128,14 +127,19 @@ def paper_figures(study: Study) -> pd.DataFrame:
 
 
 def _table_figures(study: Study, table: paper.PaperTable) -> list[list[Any]]:
-    keys = [name for name in table.columns if name not in (*METRICS, "time_ms")]
-    lookup = {
-        tuple(None if pd.isna(value) else value for value in row[keys]): row
-        for _, row in table.frame().iterrows()
-    }
     found = []
-    for label, point in study.points.items():
-        row = lookup.get(tuple(point.get(key) for key in keys))
-        if row is not None and set(point) <= set(keys):
-            found.append([label, *(float(row[metric]) for metric in paper.FIGURES)])
+    for row, label in zip(table.rows, paper_labels(study, table), strict=True):
+        if label is not None:
+            figures = dict(zip(table.columns, row, strict=True))
+            found.append([label, *(float(figures[metric]) for metric in paper.FIGURES)])
     return found
+
+
+def paper_labels(study: Study, table: paper.PaperTable) -> list[str | None]:
+    """For every row of a paper's table the study's cell with just its coordinates, or ``None``."""
+    cells = {
+        tuple(point.get(name) for name in table.coordinates): label
+        for label, point in study.points.items()
+        if set(point) <= set(table.coordinates)
+    }
+    return [cells.get(tuple(row[: len(table.coordinates)])) for row in table.rows]

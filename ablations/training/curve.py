@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmdet.models.losses import CrossEntropyLoss, FocalLoss
-from mmengine.dist import is_main_process
+from mmengine.dist import all_reduce, get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
@@ -79,6 +79,18 @@ class LossShare:
         return chosen.sum() / self._factor, len(target)
 
 
+def _over_processes(*values: Tensor | float) -> tuple[Tensor | float, ...]:
+    """The losses of the whole batch: their means over the processes; the last value is summed."""
+    processes = get_world_size()
+    if processes == 1:
+        return values
+    device = next((value.device for value in values if isinstance(value, Tensor)), None)
+    numbers = [torch.as_tensor(value, dtype=torch.float64, device=device) for value in values]
+    means = torch.stack([number.detach() for number in numbers])
+    all_reduce(means, "mean")
+    return (*means[:-1].unbind(), means[-1] * processes)
+
+
 @HOOKS.register_module()
 class LossCurveHook(Hook):
     """Keep ``CURVE_COLUMNS`` of every iteration and the AP of every validation.
@@ -134,7 +146,8 @@ class LossCurveHook(Hook):
         lr = runner.optim_wrapper.get_lr()["lr"][0]
         loss_cls = outputs.get("loss_cls", nan)
         loss, loss_bbox = outputs.get("loss", nan), outputs.get("loss_bbox", nan)
-        noted = (runner.iter + 1, lr, loss, loss_cls, loss_bbox, positive, nan, count)
+        *losses, total = _over_processes(loss, loss_cls, loss_bbox, positive, count)
+        noted = (runner.iter + 1, lr, *losses, nan, total)
         self._waiting.append(
             tuple(value.detach() if isinstance(value, Tensor) else value for value in noted)
         )

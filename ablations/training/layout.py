@@ -14,12 +14,16 @@ from torch import Tensor
 
 @HOOKS.register_module()
 class ChannelsLastHook(Hook):
-    """Keep the weights in channels-last order, in which convolutions on a CPU are faster."""
+    """Keep the weights in channels-last order, in which convolutions on a CPU are faster.
+
+    Weights of several processes stay as they are: DistributedDataParallel has laid out its buckets
+    by them when this hook runs, and would exchange gradients of another order element for element.
+    """
 
     def before_train(self, runner: Runner) -> None:
         """Reorder the weights in place."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        model.to(memory_format=torch.channels_last)
+        if not is_model_wrapper(runner.model):
+            runner.model.to(memory_format=torch.channels_last)
 
 
 @MODELS.register_module()

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmdet.models.dense_heads import RetinaHead
 from mmdet.structures.bbox import get_box_tensor
 from mmdet.utils import InstanceList
 from mmengine.dist import all_reduce, is_main_process
@@ -45,7 +46,7 @@ class ProbabilityHook(Hook):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         head: Any = getattr(model, "bbox_head", None)
         last = runner.train_loop is None or runner.iter >= runner.max_iters
-        if not last or not hasattr(head, "get_anchors") or not hasattr(head, "get_targets"):
+        if not last or not isinstance(head, RetinaHead):  # others assign in ways of their own
             return
         self._head = head
         self._images = len(runner.val_dataloader.dataset)

@@ -9,6 +9,9 @@ from mmengine.config import Config
 def fingerprint(cfg: Config, processes: int) -> dict[str, Any]:
     """What the paper's protocol fixes, as this config has it.
 
+    ``scaled_from_batch`` is there where the learning rate and the iterations follow the batch: it
+    is the batch that the config's own are for (``sweep.schedule.scale_to_batch``).
+
     Args:
         cfg: a trial's resolved config.
         processes: of the trial; the batch is theirs together.
@@ -20,6 +23,11 @@ def fingerprint(cfg: Config, processes: int) -> dict[str, Any]:
     optimizer = cfg.optim_wrapper.optimizer
     pipeline = _pipeline(cfg.train_dataloader.dataset)
     prior = head.get("init_cfg", {}).get("override", {}).get("bias_prob")
+    normalised = "all processes' batches" if head.get("reduce_normaliser") else "a process's batch"
+    batch = cfg.train_dataloader.batch_size * processes
+    made_for = cfg.get("auto_scale_lr", {}).get("base_batch_size", batch)
+    # Only where the rule was applied: records of before it can still be merged with new ones.
+    scaled = {"scaled_from_batch": made_for} if batch != made_for else {}
     return {
         "detector": model.type,
         "head": head.get("type", "").replace("CachedRetinaHead", "RetinaHead"),
@@ -35,7 +43,7 @@ def fingerprint(cfg: Config, processes: int) -> dict[str, Any]:
         "anchor_ratios": len(ratios),
         "anchors_per_location": scales * len(ratios),
         "scale": _shorter_side(pipeline),
-        "batch_size": cfg.train_dataloader.batch_size * processes,
+        "batch_size": batch,
         "processes": processes,
         "iterations": cfg.train_cfg.max_iters,
         "optimizer": optimizer.type,
@@ -46,9 +54,10 @@ def fingerprint(cfg: Config, processes: int) -> dict[str, Any]:
         "flip": next((t.get("prob") for t in pipeline if t["type"] == "RandomFlip"), 0.0),
         "pretrained": (model.backbone.get("init_cfg") or {}).get("checkpoint"),
         "regression_loss": head.get("loss_bbox", {}).get("type"),
-        "loss_normaliser": "assigned anchors of a process's batch",
+        "loss_normaliser": f"assigned anchors of {normalised}",
         "prior": 0.01 if "init_cfg" not in head else prior,
         "data": cfg.get("dataset_info", {}).get("name"),
+        **scaled,
     }
 
 

@@ -13,6 +13,7 @@ from mmdet.models.dense_heads import RetinaHead
 from mmdet.registry import MODELS
 from mmdet.structures.bbox import get_box_tensor
 from mmdet.utils import InstanceList
+from mmengine.dist import all_reduce
 from torch import Tensor
 
 
@@ -37,11 +38,21 @@ class CachedRetinaHead(RetinaHead):
 
     Args:
         cache_images: how many images' targets to keep; 0 switches the cache off.
+        reduce_normaliser: divide the losses by the mean of all processes' assigned anchors, so that
+            several processes train as one with the whole batch would. mmdet divides each process's
+            losses by its own, which is the default.
     """
 
-    def __init__(self, *args: Any, cache_images: int = 20_000, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        cache_images: int = 20_000,
+        reduce_normaliser: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._cache_images = cache_images
+        self._reduce_normaliser = reduce_normaliser
         self._targets: dict[tuple[Any, ...], _ImageTargets] = {}
         self._anchors: dict[tuple[Any, ...], tuple[Any, Any]] = {}
 
@@ -72,7 +83,7 @@ class CachedRetinaHead(RetinaHead):
         ignore = batch_gt_instances_ignore or [None] * len(batch_img_metas)
         unusual = not unmap_outputs or return_sampling_results or not self._cache_images
         if unusual or any(found is not None and len(found) for found in ignore):
-            return super().get_targets(
+            found = super().get_targets(
                 anchor_list,
                 valid_flag_list,
                 batch_gt_instances,
@@ -81,6 +92,7 @@ class CachedRetinaHead(RetinaHead):
                 unmap_outputs,
                 return_sampling_results,
             )
+            return (*found[:4], self._over_processes(found[4]), *found[5:])
         images = [
             self._image_targets(*image)
             for image in zip(
@@ -104,7 +116,15 @@ class CachedRetinaHead(RetinaHead):
             list(tensor.view(batch, total, *tensor.shape[1:]).split(per_level, 1))
             for tensor in (labels, label_weights, deltas, delta_weights)
         ]
-        return (*levels, sum(image.normaliser for image in images))
+        return (*levels, self._over_processes(sum(image.normaliser for image in images)))
+
+    def _over_processes(self, normaliser: float) -> float:
+        """The mean over the trial's processes, where that was asked for and while it trains."""
+        if not (self._reduce_normaliser and self.training):
+            return normaliser
+        mean = torch.tensor(float(normaliser))
+        all_reduce(mean, "mean")
+        return float(mean)
 
     def _image_targets(
         self, anchors: list[Tensor], flags: list[Tensor], objects: Any, meta: dict[str, Any]
@@ -145,7 +165,7 @@ class CachedRetinaHead(RetinaHead):
         label_weights: Tensor,
         bbox_targets: Tensor,
         bbox_weights: Tensor,
-        avg_factor: int,
+        avg_factor: float,
     ) -> tuple[Tensor, Tensor]:
         """As mmdet's, with the box loss on the anchors that have an object."""
         labels = labels.reshape(-1)

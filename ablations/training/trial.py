@@ -30,6 +30,7 @@ from ablations.sweep.record import Record, read_record, write_record
 from ablations.training.checkpoint import Interrupted
 from ablations.training.curve import Diverged, LossCurveHook
 from ablations.training.distributed import distribute, in_any_process, join_group
+from ablations.training.latency import inference_ms
 from ablations.training.protocol import fingerprint
 from ablations.training.wandb_backend import conclude
 
@@ -158,6 +159,7 @@ def _conclude(attempt: Attempt, status: waist.Status, reason: str | None) -> str
         return status
     folder, runner, curve = attempt.folder, attempt.runner, attempt.curve
     metrics: dict[str, Any] = {}
+    timings: dict[str, float] = {}
     if curve is not None and status != "finished":
         with contextlib.suppress(Diverged):
             curve.take_waiting()
@@ -166,6 +168,7 @@ def _conclude(attempt: Attempt, status: waist.Status, reason: str | None) -> str
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         _save_weights(model, folder / waist.WEIGHTS)
         metrics = _last_metrics(runner)
+        timings["inference_ms"] = inference_ms(runner)
     names = [waist.CONFIG, waist.TRIAL, waist.CURVE, waist.WEIGHTS]
     names += [waist.PREDICTIONS, waist.PROBABILITIES] if status == "finished" else []
     trial = attempt.trial
@@ -192,7 +195,7 @@ def _conclude(attempt: Attempt, status: waist.Status, reason: str | None) -> str
                 for row in (curve.history if curve is not None else [])
             ],
             final=_final(curve),
-            timings=_timings(attempts, curve, runner),
+            timings=_timings(attempts, curve, runner) | timings,
             device=torch.cuda.get_device_name() if on_cuda else "cpu",
             peak_memory_bytes=torch.cuda.max_memory_allocated()
             if on_cuda

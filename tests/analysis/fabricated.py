@@ -164,6 +164,7 @@ def _trial(
                 "device_s": 80.0,
                 "iterations": float(plan.iterations),
                 "iteration_s": 0.045,
+                "inference_ms": 12.5 + entry.seed,
             },
             peak_memory_bytes=900_000_000,
             attempts=[{"started": "2026-05-04T10:00:00+00:00", "outcome": state}],

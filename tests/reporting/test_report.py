@@ -11,8 +11,10 @@ import pandas as pd
 import pytest
 from fabricated import GRID, PROTOCOL, Plan, fabricate
 from matplotlib.image import imsave
+from mmengine.config import Config
 
 from ablations.reporting.report import write_report
+from ablations.training.protocol import fingerprint
 
 REPOSITORY = Path(__file__).parents[2]
 EFFECTS = {"gamma=2 alpha=0.25": 6.0, "gamma=0 alpha=0.75": 3.0}
@@ -75,6 +77,46 @@ def test_a_grid_with_other_axes_gets_a_flat_table(tmp_path: Path) -> None:
     text = write_report([fabricate(tmp_path / "other", plan)], tmp_path / "report").read_text()
     assert "loss=FL* gamma=2 beta=1" in text
     assert "Table 2" not in text
+
+
+def test_the_papers_rows_stand_beside_a_grid(tmp_path: Path) -> None:
+    points = [{"method": "FL"}, {"method": "OHEM", "batch_size": 16, "nms_threshold": 0.7}]
+    plan = Plan(points=points, grid={"name": "ohem", "table": "table_1d"}, noise=0, seed_shift=0)
+    work_dir = fabricate(tmp_path / "ohem", plan)
+    text = write_report([work_dir], tmp_path / "report").read_text()
+    assert "Beside the paper's Table 1d" in text
+    assert "| FL | - | - | 40.0 | 58.0 | 42.0 | 36 | 54.9 | 38.7 |" in text
+    assert "| OHEM_1:3 | 128 | 0.5 | - | - | - | 31.1 | 47.2 | 33.2 |" in text
+    assert "9 of its 10 rows" in text
+    assert "another data set" in text
+
+
+def test_differences_from_the_paper_need_its_protocol_and_never_table_1e(tmp_path: Path) -> None:
+    cfg = Config.fromfile(REPOSITORY / "configs" / "retinanet_r50_coco_600.py")
+    protocol = fingerprint(cfg, 8)
+
+    def text(table: str, points: list[dict], **changed: object) -> str:
+        name = f"{table}-{len(changed)}"
+        grid = {"name": name, "table": table}
+        plan = Plan(points=points, grid=grid, protocol=protocol | changed)
+        return write_report([fabricate(tmp_path / name, plan)], tmp_path / f"r-{name}").read_text()
+
+    balanced = [{"gamma": 0, "alpha": alpha} for alpha in (0.25, 0.5, 0.75)]
+    assert "No difference from the paper's AP" not in text("table_1a", balanced)
+    other = text("table_1a", balanced, lr=0.02)
+    assert "not the paper's protocol: lr 0.02 (the paper's: 0.01)" in other
+    sizes = [{"depth": 50, "scale": scale} for scale in (400, 500, 600)]
+    assert "measured on test-dev" in text("table_1e", sizes)
+
+
+def test_depth_and_scale_give_a_picture_of_speed(tmp_path: Path) -> None:
+    points = [{"depth": d, "scale": s} for d in (18, 34) for s in (64, 96)]
+    plan = Plan(points=points, grid={"name": "depth_scale", "table": "table_1e"})
+    out = tmp_path / "report"
+    text = write_report([fabricate(tmp_path / "sizes", plan)], out).read_text()
+    assert "Accuracy against speed" in text
+    assert (out / "figures" / "figure_2_speed.png").is_file()
+    assert len(pd.read_csv(out / "tables" / "speed.csv")) == 4
 
 
 def test_a_sweep_that_has_not_begun_still_has_a_report(tmp_path: Path) -> None:

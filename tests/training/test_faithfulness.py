@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ablations.analysis.protocol import differs_from_paper
 from ablations.sweep.plan import differences
+from ablations.sweep.schedule import scale_to_batch
 from ablations.training.protocol import fingerprint
 from tests.training.images import labelled_images
 
@@ -180,9 +181,27 @@ def test_the_configs_are_the_papers_protocol() -> None:
     r50 = Config.fromfile(PAPER)
     assert differs_from_paper(fingerprint(r50, 8), "1b") == []
     assert differs_from_paper(fingerprint(r50, 1), "1b") == ["batch_size 2 (the paper's: 16)"]
+    assert differs_from_paper(fingerprint(r50, 8), "1e") != []
     r101 = Config.fromfile("configs/retinanet_r101_coco_600.py")
     assert differs_from_paper(fingerprint(r101, 8), "1d") == []
     assert differs_from_paper(fingerprint(r101, 8), "1b") == ["depth 101 (the paper's: 50)"]
     assert "data digits (the paper's: coco)" in differs_from_paper(
         fingerprint(Config.fromfile(EMBEDDED), 1), "1b"
     )
+
+
+def test_the_record_says_what_a_scaled_schedule_is_scaled_from() -> None:
+    small = Config(scale_to_batch(Config.fromfile(PAPER)._cfg_dict.to_dict(), 1))
+    found = fingerprint(small, 1)
+    assert (found["batch_size"], found["scaled_from_batch"]) == (2, 16)
+    assert found["lr"] == pytest.approx(0.01 / 8)
+    assert found["iterations"] == 720_000
+    assert found["lr_steps"] == [480_000, 640_000]
+    assert "scaled_from_batch" not in fingerprint(Config.fromfile(PAPER), 8)
+
+
+def test_the_normaliser_is_a_processs_own_unless_asked_otherwise() -> None:
+    cfg = Config.fromfile(PAPER)
+    assert fingerprint(cfg, 8)["loss_normaliser"] == "assigned anchors of a process's batch"
+    cfg.model.bbox_head.reduce_normaliser = True
+    assert fingerprint(cfg, 8)["loss_normaliser"] == "assigned anchors of all processes' batches"

@@ -4,16 +4,20 @@ from ablations.reporting.sections.breakdown import cost, per_class
 from ablations.reporting.sections.cdfs import loss_cdfs
 from ablations.reporting.sections.differences import differences
 from ablations.reporting.sections.grid import all_cells, table_2
+from ablations.reporting.sections.paper_rows import paper_rows
 from ablations.reporting.sections.provenance import incomplete, provenance
 from ablations.reporting.sections.section import Section
 from ablations.reporting.sections.shapes import loss_shapes
+from ablations.reporting.sections.speed import speed
 from ablations.reporting.sections.summary import summary
 from ablations.reporting.sections.trained import detections, training_curves
 
 ALL = (
     summary,
     table_2,
+    paper_rows,
     all_cells,
+    speed,
     incomplete,
     differences,
     loss_cdfs,

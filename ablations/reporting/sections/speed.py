@@ -1,0 +1,51 @@
+"""Accuracy against speed: the paper's Figure 2 and Table 1e, as measured here."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from ablations.analysis.cells import cell_frame
+from ablations.analysis.study import Study
+from ablations.reporting.figures.speed import plot_speed
+from ablations.reporting.figures.style import new_figure, save
+from ablations.reporting.sections.section import Section, heading, paragraphs, picture, shown
+from ablations.reporting.tables import Table, number, plain
+
+
+def speed(study: Study, out: Path) -> Section:
+    """AP and the time of one image, for a grid over backbone depth and image scale."""
+    if not {"depth", "scale"} <= set(study.axes):
+        return Section("")
+    times: dict[str, list[float]] = {}
+    for state in study.records:
+        if state.record is not None and "inference_ms" in state.record.timings:
+            times.setdefault(state.entry.label, []).append(state.record.timings["inference_ms"])
+    labels = [label for label in study.labels if label in times]
+    if not labels:
+        return Section("")
+    data = pd.DataFrame([study.points[label] for label in labels], index=labels)
+    data["AP"] = cell_frame(study)["AP"].reindex(labels)
+    # The fastest trial is the one that was disturbed least.
+    data["inference_ms"] = [min(times[label]) for label in labels]
+    text = pd.DataFrame({name: [plain(v) for v in data[name]] for name in ("depth", "scale")})
+    text["AP"] = [number(value) for value in data["AP"]]
+    text["ms an image"] = [number(value) for value in data["inference_ms"]]
+    table = Table(
+        "speed",
+        "Box AP in percent, and the time of one image through the network and its "
+        "post-processing, without reading it: median over images, the fastest trial of a cell",
+        text,
+        data.reset_index(names="cell"),
+    )
+    figure = new_figure(6.0, 3.6)
+    plot_speed(figure.axes[0], data)
+    name = save(figure, out / "figures", "figure_2_speed")
+    described = "AP against the time of one image, a line for each backbone depth (Figure 2)"
+    note = (
+        "The paper's times are of another GPU and another program, so only the shape can be "
+        "compared. Trials that ran side by side on one machine slow each other down."
+    )
+    return Section(
+        paragraphs(heading("Accuracy against speed"), shown(table), picture(name, described), note),
+        [table],
+    )

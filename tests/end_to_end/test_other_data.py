@@ -1,0 +1,116 @@
+"""Data and detectors other than the embedded ones, from the command line to the record."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mmdet.datasets import CocoDataset
+
+from ablations.sweep.ledger import sweep_states
+from tests.coco_sets import write_coco_set
+from tests.end_to_end.conftest import REPOSITORY
+
+OWN = """
+_base_ = ["{base}"]
+data_root = "own/"
+train_dataloader = dict(batch_size=2, dataset=dict(dataset=dict(data_root=data_root)))
+val_dataloader = dict(dataset=dict(data_root=data_root))
+val_evaluator = dict(ann_file=data_root + "annotations/val.json")
+model = dict(test_cfg=dict(score_thr=0.0))
+train_cfg = dict(max_iters=3, val_interval=3)
+auto_scale_lr = dict(base_batch_size=2)
+"""
+COCO = """
+_base_ = ["{base}"]
+scale = (96, 64)  # of 1000 x 600
+train_dataloader = dict(num_workers=0, persistent_workers=False)
+val_dataloader = dict(num_workers=0, persistent_workers=False)
+model = dict(backbone=dict(init_cfg=None))  # no weights to be had
+train_cfg = dict(max_iters=2, val_interval=2)
+auto_scale_lr = dict(base_batch_size=2)
+"""
+SCALE = (
+    "train_dataloader.dataset.dataset.pipeline.2.scale=(96, 64)",
+    "val_dataloader.dataset.pipeline.1.scale=(96, 64)",
+)
+GRID = """
+blocks = [
+    dict(points=[dict(loss="CE")],
+         set={"model.bbox_head.loss_cls": dict(type="ablations.CrossEntropyLoss",
+                                               use_sigmoid=True)})
+]
+"""
+FLAGS = ("--grid", "grid.py", "--work-dir", "work", "--no-report", "--workers", "1")
+
+
+def own_config(folder: Path, detector: str) -> None:
+    """A copy of configs/own_data.py on another detector, cut down for a test."""
+    text = (REPOSITORY / "configs" / "own_data.py").read_text()
+    base = REPOSITORY / "configs" / f"{detector}.py"
+    named = text.replace('_base_ = ["retinanet_r18_digits.py"]', f'_base_ = ["{base}"]')
+    assert named != text
+    (folder / "mine.py").write_text(named)
+    (folder / "config.py").write_text(OWN.format(base="mine.py"))
+    (folder / "grid.py").write_text(GRID)
+    write_coco_set(folder / "own", ("cat", "dog"))
+
+
+@pytest.mark.parametrize(
+    "detector",
+    [
+        "fcos_r18_digits",
+        pytest.param("retinanet_r18_digits", marks=pytest.mark.slow),
+        pytest.param("atss_r18_digits", marks=pytest.mark.slow),
+    ],
+)
+def test_own_data_of_any_size_on_a_detector_with_a_loss_cls(
+    sweep, tiny: Path, detector: str
+) -> None:
+    own_config(tiny, detector)
+    done = sweep(*FLAGS, "--config", "config.py")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (state,) = sweep_states(tiny / "work")[1]
+    assert state.record.status == "finished"
+    assert state.record.loss["type"] == "ablations.CrossEntropyLoss"
+    assert set(state.record.per_class) == {"cat", "dog"}
+    assert state.record.data["name"] == state.record.protocol["data"] == "own"
+    assert state.record.protocol["flip"] == 0.5
+    curve = np.load(state.folder / "curve.npz")
+    assert (curve["loss_cls_positive"] > 0).all()
+    assert (curve["loss_cls_negative"] > 0).all()
+
+
+def test_own_data_that_is_not_there_is_one_line(sweep, tiny: Path) -> None:
+    own_config(tiny, "retinanet_r18_digits")
+    (tiny / "own" / "annotations" / "val.json").unlink()
+    done = sweep(*FLAGS, "--config", "config.py")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "own/annotations/val.json does not exist" in done.stderr
+    assert not (tiny / "work" / "manifest.json").exists()
+
+
+@pytest.mark.parametrize(
+    "config",
+    ["retinanet_r50_coco_600", pytest.param("retinanet_r101_coco_600", marks=pytest.mark.slow)],
+)
+def test_the_papers_configs_train_on_a_set_like_coco(sweep, tiny: Path, config: str) -> None:
+    names = {
+        split: (f"annotations/instances_{split}2017.json", f"{split}2017")
+        for split in ("train", "val")
+    }
+    classes = CocoDataset.METAINFO["classes"]
+    assert len(classes) == 80
+    write_coco_set(tiny / "data" / "coco", classes, images=4, splits=names)
+    base = REPOSITORY / "configs" / f"{config}.py"
+    (tiny / "config.py").write_text(COCO.format(base=base))
+    (tiny / "grid.py").write_text(GRID)
+    done = sweep(*FLAGS, "--config", "config.py", "--cfg-options", *SCALE, timeout=580)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (state,) = sweep_states(tiny / "work")[1]
+    assert state.record.status == "finished"
+    assert state.record.protocol["scale"] == 64
+    assert state.record.protocol["iterations"] == state.record.timings["iterations"] == 2
+    assert state.record.data["name"] == "coco2017"
+    assert len(state.record.per_class) == 80
+    assert state.record.final["loss"] > 0
