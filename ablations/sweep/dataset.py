@@ -27,7 +27,9 @@ def check_data(config: dict[str, Any]) -> dict[str, Any]:
 
 def _data(config: dict[str, Any], notes: list[str]) -> dict[str, Any]:
     info = config.get("dataset_info", {})
-    root = Path(config.get("data_root") or _inner(config["train_dataloader"])["data_root"])
+    root = Path(
+        config.get("data_root") or inner_dataset(config["train_dataloader"]["dataset"])["data_root"]
+    )
     if info.get("builder"):
         module, function = info["builder"].split(":")
         build = getattr(importlib.import_module(module), function)
@@ -37,14 +39,15 @@ def _data(config: dict[str, Any], notes: list[str]) -> dict[str, Any]:
                 notes.append(line)
     data: dict[str, Any] = {"name": info.get("name", root.name), "version": info.get("version")}
     for split in ("train", "val"):
-        dataset = _inner(config[f"{split}_dataloader"])
+        dataset = inner_dataset(config[f"{split}_dataloader"]["dataset"])
         data[split] = _check_coco(dataset)
-    data["classes"] = list(_inner(config["val_dataloader"]).get("metainfo", {}).get("classes", []))
+    val = inner_dataset(config["val_dataloader"]["dataset"])
+    data["classes"] = list(val.get("metainfo", {}).get("classes", []))
     return data
 
 
-def _inner(loader: dict[str, Any]) -> dict[str, Any]:
-    dataset = loader["dataset"]
+def inner_dataset(dataset: Any) -> Any:
+    """The config of the data set itself, below whatever wraps it."""
     while "dataset" in dataset:
         dataset = dataset["dataset"]
     return dataset

@@ -15,6 +15,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from ablations.sweep.dataset import inner_dataset
 from ablations.sweep.errors import UsageError, one_of
 from ablations.sweep.grid import Grid, Point
 from ablations.sweep.schedule import SMOKE_IMAGES, SMOKE_ITERATIONS, rescale, scale_to_batch
@@ -142,10 +143,7 @@ def prepare_config(
 
 def _limit_images(config: dict[str, Any], images: int) -> dict[str, Any]:
     config = copy.deepcopy(config)
-    dataset = config["val_dataloader"]["dataset"]
-    while "dataset" in dataset:
-        dataset = dataset["dataset"]
-    dataset["indices"] = images
+    inner_dataset(config["val_dataloader"]["dataset"])["indices"] = images
     return config
 
 
@@ -188,16 +186,10 @@ def _identity(config: dict[str, Any]) -> dict[str, Any]:
     if isinstance(evaluator, dict):  # the data set's own annotations, named below
         kept["val_evaluator"] = {k: v for k, v in evaluator.items() if k != "ann_file"}
     if "dataset_info" not in kept:
-        root = _data_root(config)
+        wrapped = config.get("train_dataloader", {}).get("dataset", {})
+        root = inner_dataset(wrapped).get("data_root")
         kept["dataset_info"] = {"name": Path(root).name if root else "unnamed"}
     return _without(kept)
-
-
-def _data_root(config: dict[str, Any]) -> str | None:
-    dataset = config.get("train_dataloader", {}).get("dataset", {})
-    while "dataset" in dataset:
-        dataset = dataset["dataset"]
-    return dataset.get("data_root")
 
 
 def _without(node: Any) -> Any:

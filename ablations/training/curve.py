@@ -8,13 +8,14 @@ import torch
 from mmdet.models.losses import CrossEntropyLoss, FocalLoss
 from mmengine.dist import all_reduce, get_world_size, is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from ablations.losses.modules import PairwiseLoss
 from ablations.sweep.record import CURVE, CURVE_COLUMNS, METRICS
+from ablations.training.arrays import write_arrays
+from ablations.training.distributed import bare_model
 
 _SUMS = (PairwiseLoss, FocalLoss, CrossEntropyLoss)
 _ARGUMENTS = ("pred", "target", "weight", "avg_factor")
@@ -115,7 +116,7 @@ class LossCurveHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Attach to the model's ``bbox_head.loss_cls``, if it has one."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = bare_model(runner)
         loss = getattr(getattr(model, "bbox_head", None), "loss_cls", None)
         self._share = LossShare(loss) if isinstance(loss, nn.Module) else None
         for row in self.history:  # in the order in which an attempt without a break shows them
@@ -212,7 +213,4 @@ class LossCurveHook(Hook):
     def write(self, folder: Path) -> None:
         """Write ``curve.npz`` into ``folder``."""
         table = np.asarray(self.rows, np.float64).reshape(-1, len(CURVE_COLUMNS))
-        draft = folder / f".{CURVE}.draft.npz"
-        columns: dict[str, Any] = dict(zip(CURVE_COLUMNS, table.T, strict=True))
-        np.savez_compressed(draft, **columns)
-        draft.replace(folder / CURVE)
+        write_arrays(folder / CURVE, **dict(zip(CURVE_COLUMNS, table.T, strict=True)))

@@ -5,10 +5,13 @@ MASTER_ADDR, MASTER_PORT), whatever it is itself. On CUDA they talk through NCCL
 """
 
 import os
+from typing import Any
 
 import torch
 from mmengine.config import Config
 from mmengine.dist import all_reduce, get_world_size
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
 
 
 def join_group() -> None:
@@ -31,6 +34,11 @@ def distribute(cfg: Config) -> None:
         cfg.model_wrapper_cfg = dict(
             type="MMDistributedDataParallel", device_ids=None, broadcast_buffers=False
         )
+
+
+def bare_model(runner: Runner) -> Any:
+    """The runner's model without the wrapper that several processes put around it."""
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
 def in_any_process(flag: bool) -> bool:

@@ -5,8 +5,9 @@ import time
 
 import torch
 from mmengine.dataset import pseudo_collate
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+
+from ablations.training.distributed import bare_model
 
 IMAGES = 20
 WARM_UP = 3
@@ -17,7 +18,7 @@ def inference_ms(runner: Runner) -> float:
 
     Preprocessing, network and post-processing are in it, reading the image is not.
     """
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    model = bare_model(runner)
     model.eval()
     dataset = runner.val_dataloader.dataset
     seconds = []

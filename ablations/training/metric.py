@@ -14,6 +14,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from ablations.sweep import record
+from ablations.training.arrays import write_arrays
 
 
 @METRICS.register_module()
@@ -66,16 +67,14 @@ class BoxAP(BaseMetric):
 
     @staticmethod
     def _keep(path: Path, rows: NDArray[np.float64], image_ids: list[int]) -> None:
-        draft = path.with_name(f".{path.name}.draft.npz")
-        np.savez_compressed(
-            draft,
+        write_arrays(
+            path,
             image_ids=np.asarray(image_ids, np.int64),
             image_id=rows[:, 0].astype(np.int64),
             category_id=rows[:, 6].astype(np.int64),
             bbox=rows[:, 1:5].astype(np.float32),
             score=rows[:, 5].astype(np.float32),
         )
-        draft.replace(path)
 
 
 def score(

@@ -10,12 +10,13 @@ from mmdet.structures.bbox import get_box_tensor
 from mmdet.utils import InstanceList
 from mmengine.dist import all_reduce, is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor
 
 from ablations.sweep.record import LOGIT_BINS, LOGIT_LIMIT, PROBABILITIES
+from ablations.training.arrays import write_arrays
+from ablations.training.distributed import bare_model
 
 
 @HOOKS.register_module()
@@ -43,7 +44,7 @@ class ProbabilityHook(Hook):
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Listen to the head, if this validation is the last and there is one to listen to."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = bare_model(runner)
         head: Any = getattr(model, "bbox_head", None)
         last = runner.train_loop is None or runner.iter >= runner.max_iters
         if not last or not isinstance(head, RetinaHead):  # others assign in ways of their own
@@ -116,9 +117,7 @@ class ProbabilityHook(Hook):
             all_reduce(array)
         if is_main_process():
             path = Path(runner.work_dir) / PROBABILITIES
-            draft = path.with_name(f".{path.name}.draft.npz")
-            np.savez_compressed(draft, **{name: array.numpy() for name, array in arrays.items()})
-            draft.replace(path)
+            write_arrays(path, **{name: array.numpy() for name, array in arrays.items()})
 
 
 def _as_seen(sample: Any, device: torch.device) -> InstanceList:

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 
+from ablations.sweep.dataset import inner_dataset
+
 
 def fingerprint(cfg: Config, processes: int) -> dict[str, Any]:
     """What the paper's protocol fixes, as this config has it.
@@ -21,7 +23,7 @@ def fingerprint(cfg: Config, processes: int) -> dict[str, Any]:
     ratios = list(anchors.get("ratios", []))
     scales = anchors.get("scales_per_octave", 0)
     optimizer = cfg.optim_wrapper.optimizer
-    pipeline = _pipeline(cfg.train_dataloader.dataset)
+    pipeline = list(inner_dataset(cfg.train_dataloader.dataset)["pipeline"])
     prior = head.get("init_cfg", {}).get("override", {}).get("bias_prob")
     normalised = "all processes' batches" if head.get("reduce_normaliser") else "a process's batch"
     batch = cfg.train_dataloader.batch_size * processes
@@ -59,12 +61,6 @@ def fingerprint(cfg: Config, processes: int) -> dict[str, Any]:
         "data": cfg.get("dataset_info", {}).get("name"),
         **scaled,
     }
-
-
-def _pipeline(dataset: Any) -> list[dict[str, Any]]:
-    while "dataset" in dataset:
-        dataset = dataset["dataset"]
-    return list(dataset["pipeline"])
 
 
 def _shorter_side(pipeline: list[dict[str, Any]]) -> int | None:

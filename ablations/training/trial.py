@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dist import get_world_size, is_main_process
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from ablations.losses.native import library
@@ -29,7 +28,7 @@ from ablations.sweep.plan import config_text
 from ablations.sweep.record import Record, read_record, write_record
 from ablations.training.checkpoint import Interrupted
 from ablations.training.curve import Diverged, LossCurveHook
-from ablations.training.distributed import distribute, in_any_process, join_group
+from ablations.training.distributed import bare_model, distribute, in_any_process, join_group
 from ablations.training.latency import inference_ms
 from ablations.training.protocol import fingerprint
 from ablations.training.wandb_backend import conclude
@@ -57,6 +56,7 @@ class Attempt:
 
     folder: Path
     trial: dict[str, Any]
+    started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     began: float = field(default_factory=time.monotonic)
     before: list[dict[str, Any]] = field(default_factory=list)  # earlier attempts
     runner: Runner | None = None
@@ -110,11 +110,8 @@ def _note(attempt: Attempt, state: str, reason: str | None) -> None:
     if not is_main_process():
         return
     path = attempt.folder / waist.STATUS
-    now = {"seconds": round(time.monotonic() - attempt.began, 1), "outcome": reason or state}
-    started = datetime.now(UTC).isoformat(timespec="seconds")
-    if state == "starting":
-        attempt.trial["started"] = started
-    now = {"started": attempt.trial["started"], **now}
+    seconds = round(time.monotonic() - attempt.began, 1)
+    now = {"started": attempt.started, "seconds": seconds, "outcome": reason or state}
     status = read_json(path) or {}
     write_json(
         path, status | {"state": state, "reason": reason, "attempts": [*attempt.before, now]}
@@ -165,8 +162,7 @@ def _conclude(attempt: Attempt, status: waist.Status, reason: str | None) -> str
             curve.take_waiting()
         curve.write(folder)
     if runner is not None and status == "finished":
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        _save_weights(model, folder / waist.WEIGHTS)
+        _save_weights(bare_model(runner), folder / waist.WEIGHTS)
         metrics = _last_metrics(runner)
         timings["inference_ms"] = inference_ms(runner)
     names = [waist.CONFIG, waist.TRIAL, waist.CURVE, waist.WEIGHTS]
@@ -203,7 +199,7 @@ def _conclude(attempt: Attempt, status: waist.Status, reason: str | None) -> str
             attempts=attempts,
             loss=trial["loss"],
             protocol=fingerprint(runner.cfg, get_world_size()) if runner is not None else {},
-            data={key: value for key, value in trial["data"].items() if key != "root"},
+            data=trial["data"],
             versions={"python": sys.version.split()[0]}
             | {name: version(name) for name in _PACKAGES}
             | {"focal loss on the CPU": "compiled" if library() is not None else "torch"},
