@@ -87,7 +87,8 @@ class StreamDataset:
         self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
         self.seed = seed
         transforms = {type(step).__name__ for step in self.dataset.pipeline.transforms}
-        self._room = limit_mb * 2**20 if transforms <= DETERMINISTIC else 0
+        self._fixed = transforms <= DETERMINISTIC
+        self._room = limit_mb * 2**20  # bytes
         self._kept: dict[int, dict[str, Any]] = {}
 
     @property
@@ -110,18 +111,20 @@ class StreamDataset:
         kept = self._kept.get(int(index))
         if kept is not None:
             return dict(kept)
-        position = getattr(index, "position", index)
-        draw = np.random.SeedSequence([self.seed, position]).generate_state(1)[0]
-        np.random.seed(draw)
-        random.seed(int(draw))
-        torch.default_generator.manual_seed(int(draw))
+        if not self._fixed:
+            self._seed_draws(getattr(index, "position", index))
         packed = self.dataset[int(index)]
-        size = packed["inputs"].nbytes if self._room else 0
-        if 0 < size <= self._room:
+        if self._fixed and (size := packed["inputs"].nbytes) <= self._room:
             self._room -= size
             self._kept[int(index)] = packed
             return dict(packed)
         return packed
+
+    def _seed_draws(self, position: int) -> None:
+        draw = np.random.SeedSequence([self.seed, position]).generate_state(1)[0]
+        np.random.seed(draw)
+        random.seed(int(draw))
+        torch.default_generator.manual_seed(int(draw))
 
 
 @LOOPS.register_module()

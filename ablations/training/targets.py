@@ -1,8 +1,9 @@
 """mmdet's RetinaHead without the work that every iteration repeats.
 
 Anchors depend on the shape of the batch alone, and an image's targets on its boxes alone: both
-are worked out once by mmdet's own code and kept. The box loss, zero wherever there is no object,
-is computed on the positive anchors only. Losses and gradients are mmdet's up to rounding.
+are worked out once and kept, the targets for all new images of a batch at once. The box loss, zero
+wherever there is no object, is computed on the positive anchors only. Losses and gradients are
+mmdet's up to rounding.
 """
 
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from mmdet.structures.bbox import get_box_tensor
 from mmdet.utils import InstanceList
 from mmengine.dist import all_reduce
 from torch import Tensor
+
+from ablations.training.assignment import LIMIT, assign_together, is_plain
 
 
 @dataclass(frozen=True)
@@ -93,12 +96,7 @@ class CachedRetinaHead(RetinaHead):
                 return_sampling_results,
             )
             return (*found[:4], self._over_processes(found[4]), *found[5:])
-        images = [
-            self._image_targets(*image)
-            for image in zip(
-                anchor_list, valid_flag_list, batch_gt_instances, batch_img_metas, strict=True
-            )
-        ]
+        images = self._images(anchor_list, valid_flag_list, batch_gt_instances, batch_img_metas)
         per_level = [len(level) for level in anchor_list[0]]
         batch, total = len(images), sum(per_level)
         first = anchor_list[0][0]
@@ -126,25 +124,97 @@ class CachedRetinaHead(RetinaHead):
         all_reduce(mean, "mean")
         return float(mean)
 
-    def _image_targets(
-        self, anchors: list[Tensor], flags: list[Tensor], objects: Any, meta: dict[str, Any]
-    ) -> _ImageTargets:
-        boxes = get_box_tensor(objects.bboxes)
-        shape = (tuple(meta["img_shape"]), tuple(meta["pad_shape"]))
-        key = (meta.get("img_path", meta.get("img_id")), *shape, str(boxes.device))
+    def _images(
+        self,
+        anchors: list[list[Tensor]],
+        flags: list[list[Tensor]],
+        objects: InstanceList,
+        metas: list[dict[str, Any]],
+    ) -> list[_ImageTargets]:
+        """The targets of each image of a batch; those that were not kept are worked out."""
+        keys = [
+            (
+                meta.get("img_path", meta.get("img_id")),
+                tuple(meta["img_shape"]),
+                tuple(meta["pad_shape"]),
+                str(anchors[0][0].device),
+            )
+            for meta in metas
+        ]
+        images = [self._kept(key, found) for key, found in zip(keys, objects, strict=True)]
+        new = [number for number, image in enumerate(images) if image is None]
+        if not new:
+            return images  # type: ignore[return-value]
+        flat = torch.cat([get_box_tensor(level) for level in anchors[0]])
+        chosen = [objects[number] for number in new]
+        if self._is_plain([flags[number] for number in new], chosen, len(flat)):
+            made = self._together(flat, chosen)
+        else:
+            made = [
+                self._alone(flat, torch.cat(flags[number]), objects[number], metas[number])
+                for number in new
+            ]
+        for number, image in zip(new, made, strict=True):
+            images[number] = image
+            if keys[number] in self._targets or len(self._targets) < self._cache_images:
+                self._targets[keys[number]] = image
+        return images  # type: ignore[return-value]
+
+    def _kept(self, key: tuple[Any, ...], objects: Any) -> _ImageTargets | None:
         kept = self._targets.get(key)
-        if (
+        same = (
             kept is not None
-            and torch.equal(kept.boxes, boxes)
+            and torch.equal(kept.boxes, get_box_tensor(objects.bboxes))
             and torch.equal(kept.classes, objects.labels)
-        ):
-            return kept
+        )
+        return kept if same else None
+
+    def _is_plain(self, flags: list[list[Tensor]], objects: InstanceList, anchors: int) -> bool:
+        """Whether all anchors count and mmdet's assignment can be made for all images at once."""
+        boxes = max(len(found.bboxes) for found in objects)
+        return (
+            is_plain(self.assigner, self.sampler)
+            and self.train_cfg["allowed_border"] < 0
+            and self.train_cfg["pos_weight"] <= 0
+            and len(objects) * boxes * anchors <= LIMIT
+            and all(bool(level.all()) for image in flags for level in image)
+        )
+
+    def _together(self, anchors: Tensor, objects: InstanceList) -> list[_ImageTargets]:
+        """The targets of some images at once."""
+        boxes = [get_box_tensor(found.bboxes) for found in objects]
+        classes = [found.labels for found in objects]
+        assigned = assign_together(self.assigner, anchors, boxes)
+        image, positive = torch.nonzero(assigned > 0, as_tuple=True)
+        before = torch.tensor([0, *map(len, boxes[:-1])], device=image.device).cumsum(0)
+        owner = before[image] + assigned[image, positive] - 1  # among all objects of the batch
+        goal, labels = torch.cat(boxes)[owner], torch.cat(classes)[owner]
+        if not self.reg_decoded_bbox:
+            goal = self.bbox_coder.encode(anchors[positive], goal)
+        counts, rest = (assigned > 0).sum(1).tolist(), (assigned < 0).sum(1).tolist()
+        ignored = torch.nonzero(assigned < 0, as_tuple=True)[1]
+        by_image = zip(
+            boxes,
+            classes,
+            *(part.split(counts) for part in (positive, labels, goal)),
+            ignored.split(rest),
+            strict=True,
+        )
+        return [
+            _ImageTargets(own.clone(), kinds.clone(), at, label, delta, out, max(len(at), 1))
+            for own, kinds, at, label, delta, out in by_image
+        ]
+
+    def _alone(
+        self, anchors: Tensor, flags: Tensor, objects: Any, meta: dict[str, Any]
+    ) -> _ImageTargets:
+        """The targets of one image, by mmdet's own code."""
         labels, weights, deltas, _, _, _, sampled = self._get_targets_single(
-            torch.cat([get_box_tensor(level) for level in anchors]), torch.cat(flags), objects, meta
+            anchors, flags, objects, meta
         )
         positive = torch.nonzero(labels < self.num_classes).squeeze(1)
-        made = _ImageTargets(
-            boxes=boxes.clone(),
+        return _ImageTargets(
+            boxes=get_box_tensor(objects.bboxes).clone(),
             classes=objects.labels.clone(),
             positive=positive,
             labels=labels[positive],
@@ -152,9 +222,6 @@ class CachedRetinaHead(RetinaHead):
             ignored=torch.nonzero(weights == 0).squeeze(1),
             normaliser=sampled.avg_factor,
         )
-        if key in self._targets or len(self._targets) < self._cache_images:
-            self._targets[key] = made
-        return made
 
     def loss_by_feat_single(
         self,

@@ -9,6 +9,8 @@ from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.structures import InstanceData
 
+from ablations.training.assignment import is_plain
+
 CONFIG = "configs/retinanet_r18_digits.py"
 
 
@@ -69,12 +71,50 @@ def test_the_cache_is_used_and_bounded() -> None:
     head = model.bbox_head
     head._cache_images = 2
     calls = []
-    original = head._get_targets_single
-    head._get_targets_single = lambda *a, **k: calls.append(1) or original(*a, **k)
+    original = head._together
+    head._together = lambda anchors, images: calls.append(len(images)) or original(anchors, images)
     losses_and_gradients(model, batch())
     losses_and_gradients(model, batch())
-    assert len(calls) == 3 + 1  # two images are kept, the third is worked out each time
+    assert calls == [3, 1]  # two images are kept, the third is worked out each time
     assert len(head._targets) == 2
+
+
+@pytest.mark.usefixtures("scope")
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"min_pos_iou": 0.4},
+        {"match_low_quality": False},
+        {"gt_max_assign_all": False},
+        {"pos_iou_thr": 0.3, "neg_iou_thr": 0.3},
+    ],
+)
+def test_a_batch_is_assigned_as_mmdet_assigns_each_image(changes: dict) -> None:
+    cfg = Config.fromfile(CONFIG).model
+    cfg.train_cfg.assigner.update(changes)
+    head = MODELS.build({**cfg.bbox_head, "train_cfg": cfg.train_cfg, "test_cfg": cfg.test_cfg})
+    anchors = torch.cat(head.prior_generator.grid_priors([(12, 12), (6, 6), (3, 3)], device="cpu"))
+    generator = torch.Generator().manual_seed(2)
+    images = []
+    for count in (0, 1, 2, 5, 12):  # of these some lie over one another
+        corner = (torch.rand(count, 2, generator=generator) * 60).round()
+        size = (torch.rand(count, 2, generator=generator) * 35 + 8).round()
+        labels = torch.randint(0, 10, (count,), generator=generator)
+        boxes = torch.cat([corner, corner + size], 1)
+        images.append(InstanceData(bboxes=boxes, labels=labels))
+    images.append(InstanceData(bboxes=boxes[[0, 0, 3]], labels=labels[:3]))  # twins
+    meta = {"img_shape": (96, 96), "pad_shape": (96, 96)}
+    flags = torch.ones(len(anchors), dtype=torch.bool)
+    seen = set()
+    for found, objects in zip(head._together(anchors, images), images, strict=True):
+        expected = head._alone(anchors, flags, objects, meta)
+        for name in ("positive", "labels", "deltas", "ignored", "normaliser"):
+            value, wanted = getattr(found, name), getattr(expected, name)
+            assert torch.equal(torch.as_tensor(value), torch.as_tensor(wanted)), name
+        seen.add((len(found.positive) > 0, len(found.ignored) > 0))
+    assert (True, changes.get("neg_iou_thr") != 0.3) in seen
+    assert is_plain(head.assigner, head.sampler)
 
 
 @pytest.mark.usefixtures("scope")
