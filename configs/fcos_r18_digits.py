@@ -8,11 +8,11 @@ model = dict(
         _delete_=True,
         type="FCOSHead",
         num_classes=10,
-        in_channels=48,
-        feat_channels=48,
+        in_channels=32,
+        feat_channels=32,
         stacked_convs=1,
-        strides=[8, 16, 32],
-        regress_ranges=((-1, 24), (24, 48), (48, 1e8)),  # px, a level each
+        strides=[8, 16],
+        regress_ranges=((-1, 24), (24, 1e8)),  # px, a level each
         norm_cfg=dict(type="GN", num_groups=8, requires_grad=True),
         init_cfg=dict(
             type="Normal",

@@ -15,7 +15,11 @@ classes = ("cat", "dog")  # <- names of the annotations' categories
 dataset_info = dict(_delete_=True, name="own", version=1)  # <- tells your data sets apart
 scale = (256, 256)  # <- images are resized to fit into it
 
-model = dict(bbox_head=dict(num_classes=len(classes)))
+# Two coarser pyramid levels than for the digits: objects of 20 to 300 px.
+model = dict(
+    neck=dict(num_outs=4),
+    bbox_head=dict(num_classes=len(classes), anchor_generator=dict(strides=[8, 16, 32, 64])),
+)
 
 _train = dict(
     data_root=data_root,

@@ -12,7 +12,7 @@ test_cfg = dict(type="TestLoop")
 
 optim_wrapper = dict(
     type="OptimWrapper",
-    optimizer=dict(type="AdamW", lr=0.005, betas=(0.9, 0.99), weight_decay=0.05, fused=True),
+    optimizer=dict(type="AdamW", lr=0.01, betas=(0.9, 0.99), weight_decay=0.05, fused=True),
     clip_grad=dict(max_norm=1.0),
 )
 param_scheduler = [

@@ -52,7 +52,7 @@ class StackedPreprocessor(DetDataPreprocessor):
         batch = torch.stack(images).to(self.device, non_blocking=True)
         if self._channel_conversion:
             batch = batch.flip(1)
-        batch = batch.to(torch.float32, memory_format=torch.channels_last)
+        batch = batch.to(self.mean.dtype, memory_format=torch.channels_last)
         batch.sub_(self.mean).div_(self.std)
         shape = (height, width)
         for sample in samples:

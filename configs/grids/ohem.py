@@ -1,7 +1,7 @@
 """Table 1d: online hard example mining against focal loss.
 
 The paper's is with ResNet-101: ``--config configs/retinanet_r101_coco_600.py``. Its minibatches of
-128 to 512 anchors are picked from some 100,000 an image; the embedded detector has 1,701, so its
+128 to 512 anchors are picked from some 100,000 an image; the embedded detector has 1,620, so its
 minibatches are of 16 to 64.
 """
 

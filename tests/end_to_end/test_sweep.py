@@ -81,12 +81,12 @@ def _check_record(work: Path, state) -> None:
     evaluation.accumulate()
     evaluation.summarize()
     assert record.metrics["AP"] == pytest.approx(100 * evaluation.stats[0], abs=1e-9)
-    # Every window of the 8 images is in the sample: 1,701 anchors, some of them ignored.
+    # Every window of the 8 images is in the sample: 1,620 anchors, some of them ignored.
     windows = np.load(state.folder / "probabilities.npz")
     total = int(windows["positive_total"] + windows["negative_total"])
     assert windows["positive"].sum() == windows["positive_total"] > 8
     assert windows["negative"].sum() == windows["negative_total"]
-    assert 0.9 * 8 * 1701 * 10 < total <= 8 * 1701 * 10
+    assert 0.9 * 8 * 1620 * 10 < total <= 8 * 1620 * 10
 
 
 def _sweep_process(tiny: Path, environment: dict[str, str], *flags: str) -> subprocess.Popen:
