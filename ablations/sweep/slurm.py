@@ -299,7 +299,8 @@ class SlurmLauncher:
 
     Args:
         settings: how to ask for them.
-        max_parallel: tasks that may run at a time; ``None`` leaves it to Slurm.
+        max_parallel: tasks of the sweep that may run at a time, so a submission waits for the
+            arrays of earlier ones; ``None`` leaves it to Slurm.
         check: ``module:function`` that is called with the trials' folders on a compute node before
             any of them starts, and returns what is wrong with the plan, a line each.
         report: the command that the dependent job runs when the array has ended.
@@ -352,6 +353,9 @@ class SlurmLauncher:
         number = 1 + max((_number(path) for path in folder.glob("submission-*.json")), default=0)
         path = folder / f"submission-{number}.json"
         array = self._array(job, path)
+        earlier = [each.job for each in submissions(job.work_dir) if not each.settled]
+        if self.max_parallel and earlier:  # the bound is the sweep's, Slurm's is an array's
+            array.update_parameters(dependency=f"afterany:{':'.join(earlier)}")
         report = self._report_job(job)
         _check(array, tasks=len(todo))
         if self.report:

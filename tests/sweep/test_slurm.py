@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 from slurm_cluster import NODES, SlurmCluster
-from stub_trial import plan, runs
+from stub_trial import most_at_once, plan, runs
 
 from ablations.sweep.errors import UsageError
 from ablations.sweep.files import read_json, write_json
@@ -80,7 +80,9 @@ def test_submits_only_what_is_neither_done_nor_queued(
     assert launcher.submit(every) is None
     launcher.follow(every, ignore)
     assert {state.state for state in every.states()} == {"finished"}
-    assert all(len(runs(state.folder)) == 1 for state in every.states())
+    found = [runs(state.folder) for state in every.states()]
+    assert [len(each) for each in found] == [1] * 4
+    assert most_at_once([run for each in found for run in each]) == 1  # over both submissions
 
 
 def test_the_last_job_runs_the_report_after_all_trials(
