@@ -41,7 +41,8 @@ POLL = 15.0  # seconds between questions to the controller while a sweep is foll
 REFUSED, ELSEWHERE, STOPPED = 2, 75, 130
 """Exit statuses of a task: the plan is wrong, somebody else runs the trial, told to stop."""
 
-STOPS = (STOPPED, 128 + signal.SIGUSR2)  # the latter before Python could listen
+STOPS = (STOPPED, 128 + signal.SIGUSR2, 128 + signal.SIGTERM)
+"""A stopped task's statuses; those of signals from before Python could listen."""
 
 _LIVE = {
     *("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "CONFIGURING"),

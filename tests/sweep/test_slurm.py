@@ -171,6 +171,26 @@ def test_a_preempted_trial_goes_on_and_a_bound_is_kept(
     assert sum(r["last"] - r["first"] for r in runs(state.folder)) == 60  # no step was done twice
 
 
+def test_preemption_by_sigterm_costs_nothing_either(cluster: SlurmCluster, tmp_path: Path) -> None:
+    """Where the cluster does not send the signal that was asked for: SIGTERM, then SIGKILL."""
+    job = plan(tmp_path / "sweep", {"trial": {"steps": 60}})
+    launcher = SlurmLauncher(PLAIN, poll=0.5)
+    with cluster.without("SlurmctldParameters=preempt_send_user_signal"):
+        launcher.submit(job)
+        wait_until_running(cluster, job, "trial")
+        node = jobs(job.work_dir)["trial"].detail
+        urgent = ("sbatch", "-p", "high", "-w", node, "-c", "4", "-o", "/dev/null")
+        cluster.run(*urgent, "--wrap", "sleep 20")
+        launcher.follow(job, ignore)
+    state = by_name(job)["trial"]
+    assert state.state == "finished"
+    first, last = runs(state.folder)
+    assert first["last"] == last["first"] and last["last"] == 60  # no step was done twice
+    assert first["SLURMD_NODENAME"] == node != last["SLURMD_NODENAME"]
+    noted = read_json(state.folder / STATUS)["requeues"]
+    assert [each["reason"] for each in noted] == ["stopped by SIGTERM"]
+
+
 def test_a_node_that_goes_down_costs_the_steps_since_the_checkpoint(
     cluster: SlurmCluster, tmp_path: Path
 ) -> None:
