@@ -3,9 +3,9 @@
 A submission is one array with a task for each trial, and a small job that writes the report when
 the array has ended. What was submitted is kept in ``WORK_DIR/slurm/submission-N.json``, beside
 submitit's files and the jobs' output. A task runs the trial in its own process; when that has
-ended, the batch script runs ``after`` on what it left: a trial that was stopped (preempted, out of
-time) or that died goes back into the queue, a bounded number of times, and each time is noted in
-the trial's ``status.json``.
+ended badly, the batch script runs ``after`` on what it left: a trial that was stopped (preempted,
+out of time) or that died goes back into the queue, a bounded number of times, and each time is
+noted in the trial's ``status.json``.
 """
 
 import importlib
@@ -445,7 +445,10 @@ class SlurmLauncher:
             signal_delay_s=asked.signal_seconds,
             array_parallelism=self.max_parallel or len(job.entries),
             srun_args=["--kill-on-bad-exit=1"],
-            teardown=[f"{me} after {shlex.quote(str(path))} $? $SECONDS"],
+            teardown=[
+                "code=$?",
+                f"[ $code = 0 ] || exec {me} after {shlex.quote(str(path))} $code $SECONDS",
+            ],
             additional_parameters={"requeue": True} | extra,
         )
         if processes > 1:
@@ -588,7 +591,7 @@ def after(submission: Path, exit_code: int, seconds: int) -> int:
 
     Args:
         submission: the file of the submission.
-        exit_code: srun's.
+        exit_code: srun's, not 0.
         seconds: since the batch script began.
 
     Returns:
@@ -598,7 +601,7 @@ def after(submission: Path, exit_code: int, seconds: int) -> int:
     trial = value["trials"][int(os.environ.get("SLURM_ARRAY_TASK_ID", 0))]
     work_dir = submission.parents[1]
     before = trial_state(work_dir, _entry(trial))
-    over = exit_code in (0, ELSEWHERE) or before.state not in ("pending", "interrupted")
+    over = exit_code == ELSEWHERE or before.state not in ("pending", "interrupted")
     if over or read_json(_check_file(submission)):  # a refused plan stays refused
         return exit_code
     # A trial that was stopped in good order says so itself, whatever became of its other ranks.
