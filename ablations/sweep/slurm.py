@@ -3,9 +3,9 @@
 A submission is one array with a task for each trial, and a small job that writes the report when
 the array has ended. What was submitted is kept in ``WORK_DIR/slurm/submission-N.json``, beside
 submitit's files and the jobs' output. A task runs the trial in its own process; when that has
-ended, the batch script runs ``after`` on what it left: a trial that was stopped (preempted, out of
-time) or that died goes back into the queue, a bounded number of times, and each time is noted in
-the trial's ``status.json``.
+ended badly, the batch script runs ``after`` on what it left: a trial that was stopped (preempted,
+out of time) or that died goes back into the queue, a bounded number of times, and each time is
+noted in the trial's ``status.json``.
 """
 
 import importlib
@@ -41,7 +41,8 @@ POLL = 15.0  # seconds between questions to the controller while a sweep is foll
 REFUSED, ELSEWHERE, STOPPED = 2, 75, 130
 """Exit statuses of a task: the plan is wrong, somebody else runs the trial, told to stop."""
 
-STOPS = (STOPPED, 128 + signal.SIGUSR2)  # the latter before Python could listen
+STOPS = (STOPPED, 128 + signal.SIGUSR2, 128 + signal.SIGTERM)
+"""A stopped task's statuses; those of signals from before Python could listen."""
 
 _LIVE = {
     *("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "CONFIGURING"),
@@ -299,7 +300,8 @@ class SlurmLauncher:
 
     Args:
         settings: how to ask for them.
-        max_parallel: tasks that may run at a time; ``None`` leaves it to Slurm.
+        max_parallel: tasks of the sweep that may run at a time, so a submission waits for the
+            arrays of earlier ones; ``None`` leaves it to Slurm.
         check: ``module:function`` that is called with the trials' folders on a compute node before
             any of them starts, and returns what is wrong with the plan, a line each.
         report: the command that the dependent job runs when the array has ended.
@@ -352,6 +354,9 @@ class SlurmLauncher:
         number = 1 + max((_number(path) for path in folder.glob("submission-*.json")), default=0)
         path = folder / f"submission-{number}.json"
         array = self._array(job, path)
+        earlier = [each.job for each in submissions(job.work_dir) if not each.settled]
+        if self.max_parallel and earlier:  # the bound is the sweep's, Slurm's is an array's
+            array.update_parameters(dependency=f"afterany:{':'.join(earlier)}")
         report = self._report_job(job)
         _check(array, tasks=len(todo))
         if self.report:
@@ -440,7 +445,10 @@ class SlurmLauncher:
             signal_delay_s=asked.signal_seconds,
             array_parallelism=self.max_parallel or len(job.entries),
             srun_args=["--kill-on-bad-exit=1"],
-            teardown=[f"{me} after {shlex.quote(str(path))} $? $SECONDS"],
+            teardown=[
+                "code=$?",
+                f"[ $code = 0 ] || exec {me} after {shlex.quote(str(path))} $code $SECONDS",
+            ],
             additional_parameters={"requeue": True} | extra,
         )
         if processes > 1:
@@ -583,7 +591,7 @@ def after(submission: Path, exit_code: int, seconds: int) -> int:
 
     Args:
         submission: the file of the submission.
-        exit_code: srun's.
+        exit_code: srun's, not 0.
         seconds: since the batch script began.
 
     Returns:
@@ -593,7 +601,7 @@ def after(submission: Path, exit_code: int, seconds: int) -> int:
     trial = value["trials"][int(os.environ.get("SLURM_ARRAY_TASK_ID", 0))]
     work_dir = submission.parents[1]
     before = trial_state(work_dir, _entry(trial))
-    over = exit_code in (0, ELSEWHERE) or before.state not in ("pending", "interrupted")
+    over = exit_code == ELSEWHERE or before.state not in ("pending", "interrupted")
     if over or read_json(_check_file(submission)):  # a refused plan stays refused
         return exit_code
     # A trial that was stopped in good order says so itself, whatever became of its other ranks.

@@ -11,7 +11,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 
-import ablations.training  # noqa: F401 - registers what the configs name
+import ablations.training.trial  # noqa: F401 - the trials are forked from here: one state of code
 from ablations.sweep.dataset import check_data
 from ablations.sweep.record import CONFIG
 from ablations.training.weights import missing_weights

@@ -8,10 +8,11 @@ import torch
 from mmdet.models.dense_heads import RetinaHead
 from mmdet.structures.bbox import get_box_tensor
 from mmdet.utils import InstanceList
-from mmengine.dist import all_reduce, is_main_process
+from mmengine.dist import all_gather, all_reduce, get_rank, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ablations.sweep.record import LOGIT_BINS, LOGIT_LIMIT, PROBABILITIES
@@ -25,19 +26,24 @@ class ProbabilityHook(Hook):
 
     A window is an anchor-class pair: positive if the class is the anchor's assigned one, negative
     otherwise; ignored anchors are left out. The anchors are assigned as in training. It reads the
-    head's outputs as they pass, so it costs no forward pass of its own. Every image gives the same
-    share of its windows, drawn without replacement by a generator of the hook's own.
+    head's outputs as they pass, so it costs no forward pass of its own.
+
+    The draws are without replacement, by a generator of the hook's own. Positives are few and
+    uneven: all are kept, and at the end the sample is drawn from those of all images and processes
+    together, each as likely as any other. Negatives are too many to keep: every image gives the
+    same number, or all it has if that is less.
 
     Args:
         positives: windows to sample at most (the paper: about 1e5).
-        negatives: windows to sample at most (the paper: about 1e7).
+        negatives: windows to sample, rounded up to the same number an image (the paper: 1e7).
         seed: of the draws.
     """
 
     def __init__(
         self, positives: int = 100_000, negatives: int = 10_000_000, seed: int = 0
     ) -> None:
-        self.limits = {"positive": positives, "negative": negatives}
+        self.positives = positives
+        self.negatives = negatives
         self.seed = seed
         self._scores: list[Tensor] | None = None
         self._handle: Any = None
@@ -50,10 +56,9 @@ class ProbabilityHook(Hook):
         if not last or not isinstance(head, RetinaHead):  # others assign in ways of their own
             return
         self._head = head
-        self._images = len(runner.val_dataloader.dataset)
-        self._generator = np.random.default_rng(self.seed)
-        self._counts = {name: np.zeros(LOGIT_BINS, np.int64) for name in self.limits}
-        self._totals = dict.fromkeys(self.limits, 0)
+        self._sample = WindowSample(
+            self.positives, self.negatives, len(runner.val_dataloader.dataset), self.seed
+        )
         self._handle = head.register_forward_hook(self._keep_scores)
 
     def _keep_scores(self, _module: Any, _inputs: Any, outputs: tuple[list[Tensor], Any]) -> None:
@@ -81,27 +86,7 @@ class ProbabilityHook(Hook):
             [level.permute(0, 2, 3, 1).reshape(len(metas), -1, classes) for level in scores], 1
         )
         for image in range(len(metas)):
-            self._sample(logits[image], labels[image], weights[image])
-
-    def _sample(self, logits: Tensor, labels: Tensor, weights: Tensor) -> None:
-        """One image: logits [A, C], labels [A], weights [A]."""
-        positive = torch.zeros_like(logits, dtype=torch.bool)
-        rows = torch.nonzero((labels < logits.shape[1]) & (weights > 0)).squeeze(1)
-        positive[rows, labels[rows]] = True
-        counted = (weights > 0)[:, None].expand_as(positive)
-        kinds = {"positive": logits[positive], "negative": logits[counted & ~positive]}
-        for name, values in kinds.items():
-            found = values.float().cpu().numpy()
-            self._totals[name] += len(found)
-            # The limit's equal share of every image, as if all images had as many windows.
-            share = min(len(found), -(-self.limits[name] // self._images))
-            if name == "positive":  # few and uneven: the limit is kept by the sum, not by image
-                share = min(len(found), self.limits[name] - int(self._counts[name].sum()))
-            if share < len(found):
-                found = self._generator.choice(found, share, replace=False, shuffle=False)
-            bins = (found + LOGIT_LIMIT) * (LOGIT_BINS / (2 * LOGIT_LIMIT))
-            bins = np.clip(np.nan_to_num(bins), 0, LOGIT_BINS - 1).astype(np.int64)
-            self._counts[name] += np.bincount(bins, minlength=LOGIT_BINS)
+            self._sample.add_image(*_windows(logits[image], labels[image], weights[image]))
 
     def after_val_epoch(self, runner: Runner, metrics: Any = None) -> None:
         """Write ``probabilities.npz``."""
@@ -109,15 +94,79 @@ class ProbabilityHook(Hook):
             return
         self._handle.remove()
         self._handle = None
-        arrays: dict[str, Any] = {
-            name: torch.from_numpy(counts) for name, counts in self._counts.items()
-        }
-        arrays |= {f"{name}_total": torch.tensor(total) for name, total in self._totals.items()}
-        for array in arrays.values():
-            all_reduce(array)
+        arrays = self._sample.gather()
         if is_main_process():
-            path = Path(runner.work_dir) / PROBABILITIES
-            write_arrays(path, **{name: array.numpy() for name, array in arrays.items()})
+            write_arrays(Path(runner.work_dir) / PROBABILITIES, **arrays)
+
+
+class WindowSample:
+    """A bounded sample of windows from all images of a validation, in all processes.
+
+    Args:
+        positives: how many there are to be at most.
+        negatives: how many there are to be, over all images.
+        images: in the validation set.
+        seed: of the draws.
+    """
+
+    def __init__(self, positives: int, negatives: int, images: int, seed: int) -> None:
+        self.positives = positives
+        self.negatives_an_image = -(-negatives // images)
+        self.seed = seed
+        self._generator = np.random.default_rng(seed)
+        self._positives: list[NDArray[np.float32]] = []
+        self._negatives = np.zeros(LOGIT_BINS, np.int64)
+        self._negative_total = 0
+
+    def add_image(self, positive: NDArray[np.float32], negative: NDArray[np.float32]) -> None:
+        """Add one image's windows: logits [P] and [N]."""
+        self._positives.append(positive)
+        self._negatives += _count(self._draw(negative, self.negatives_an_image))
+        self._negative_total += len(negative)
+
+    def gather(self) -> dict[str, NDArray[np.int64]]:
+        """What ``probabilities.npz`` holds, over all processes; all of them have to ask."""
+        positive = np.concatenate([np.empty(0, np.float32), *self._positives])
+        found = np.array([int(n) for n in all_gather(torch.tensor(len(positive)))])
+        # How many of a draw from all processes' windows together are of each process.
+        drawn = np.random.default_rng(self.seed).multivariate_hypergeometric(
+            found, min(self.positives, found.sum()), method="marginals"
+        )
+        arrays = {
+            "positive": _count(self._draw(positive, int(drawn[get_rank()]))),
+            "negative": self._negatives,
+            "positive_total": np.array(len(positive)),
+            "negative_total": np.array(self._negative_total),
+        }
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        for tensor in tensors.values():
+            all_reduce(tensor)
+        return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+    def _draw(self, found: NDArray[np.float32], number: int) -> NDArray[np.float32]:
+        if number >= len(found):
+            return found
+        return self._generator.choice(found, number, replace=False, shuffle=False)
+
+
+def _count(logits: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Counts of logits [N] on the record's grid."""
+    bins = (logits + LOGIT_LIMIT) * (LOGIT_BINS / (2 * LOGIT_LIMIT))
+    bins = np.clip(np.nan_to_num(bins), 0, LOGIT_BINS - 1).astype(np.int64)
+    return np.bincount(bins, minlength=LOGIT_BINS)
+
+
+def _windows(
+    logits: Tensor, labels: Tensor, weights: Tensor
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The positive and negative logits of one image: logits [A, C], labels [A], weights [A]."""
+    positive = torch.zeros_like(logits, dtype=torch.bool)
+    rows = torch.nonzero((labels < logits.shape[1]) & (weights > 0)).squeeze(1)
+    positive[rows, labels[rows]] = True
+    counted = (weights > 0)[:, None].expand_as(positive)
+    kinds = logits[positive], logits[counted & ~positive]
+    found = [values.float().cpu().numpy() for values in kinds]
+    return found[0], found[1]
 
 
 def _as_seen(sample: Any, device: torch.device) -> InstanceList:

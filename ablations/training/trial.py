@@ -203,7 +203,7 @@ def _conclude(attempt: Attempt, status: waist.Status, reason: str | None) -> str
             versions={"python": sys.version.split()[0]}
             | {name: version(name) for name in _PACKAGES}
             | {"focal loss on the CPU": "compiled" if library() is not None else "torch"},
-            git=git_state(),
+            git=CODE,
             files={name: sha256(folder / name) for name in names if (folder / name).is_file()},
         ),
     )
@@ -257,14 +257,18 @@ def git_state() -> dict[str, Any]:
     root = Path(__file__).parents[2]
 
     def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True
-        ).stdout.strip()
+        # A lock of ours could make a commit fail that somebody makes meanwhile.
+        command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
     except (OSError, subprocess.CalledProcessError):
         return {}
+
+
+CODE = git_state()
+"""As it was when this code was loaded: a commit made while a sweep runs is not what it trains."""
 
 
 def main(folder: str) -> None:

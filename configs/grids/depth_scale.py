@@ -4,6 +4,8 @@ The paper's AP is on test-dev and its time on an M40, so its rows are shown and 
 taken. Its longer side is taken to be 5/3 of the shorter one, as 1000 is of 600. The embedded data
 is 96 px and its training pipeline has no resizing, so the pipeline is replaced; on data of your own
 write your pipeline here.
+
+Trials that run side by side slow each other down: for the speed, sweep it with `--workers 1`.
 """
 
 title = "Backbone depth and image scale: accuracy against speed"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -284,3 +285,39 @@ def test_a_trials_config_runs_under_mmdets_own_tool(sweep, tiny: Path, environme
     assert result.returncode == 0, result.stderr[-2000:]
     ours, stock = np.load(state.folder / "curve.npz"), np.load(tiny / "stock" / "curve.npz")
     np.testing.assert_array_equal(stock["loss"], ours["loss"])
+
+
+def test_records_name_the_code_that_was_loaded(tiny: Path, environment: dict[str, str]) -> None:
+    """A commit and a change made while the sweep runs are not what its trials train with."""
+    checkout = tiny / "checkout"
+    for name in ("ablations", "runners"):
+        shutil.copytree(
+            REPOSITORY / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__")
+        )
+
+    def git(*arguments: str) -> str:
+        who = ["-c", "user.name=somebody", "-c", "user.email=somebody@example.org"]
+        command = ["git", "-C", str(checkout), *who, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    git("init", "--quiet")
+    git("add", ".")
+    git("commit", "--quiet", "--message", "loaded")
+    loaded = git("rev-parse", "HEAD")
+    flags = [*FLAGS, "--workers", "1", "--no-report"]
+    process = subprocess.Popen(
+        [sys.executable, str(checkout / "runners" / "sweep.py"), *flags],
+        cwd=tiny,
+        env=environment | {"PYTHONPATH": str(checkout), "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    try:
+        while not list(tiny.glob("work/trials/*/status.json")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        git("commit", "--quiet", "--allow-empty", "--message", "made meanwhile")
+        (checkout / "draft.py").touch()
+        assert process.wait(120) == 0
+    finally:
+        process.kill()
+    states = sweep_states(tiny / "work")[1]
+    assert [state.record.git for state in states] == [{"commit": loaded, "dirty": False}] * 2

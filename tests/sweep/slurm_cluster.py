@@ -14,7 +14,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -163,6 +163,25 @@ class SlurmCluster:
         """The cluster answers again, with the jobs it had."""
         self._start("slurmctld", "-D")
         self.wait_for(lambda: bool(self.nodes("%N")), 30)
+
+    @contextlib.contextmanager
+    def without(self, setting: str) -> Iterator[None]:
+        """The cluster with a line less in its configuration, as long as the block runs."""
+        path = self.folder / "slurm.conf"
+        text = path.read_text()
+        assert f"{setting}\n" in text
+        try:
+            self._reconfigure(text.replace(f"{setting}\n", ""))
+            yield
+        finally:
+            self._reconfigure(text)
+
+    def _reconfigure(self, text: str) -> None:
+        self.stop_controller()
+        (self.folder / "slurm.conf").write_text(text)
+        self.start_controller()
+        self.run("scontrol", "reconfigure")  # has the nodes tell the controller of themselves
+        self.wait_for(lambda: len(self.idle_nodes()) == len(NODES), 30)
 
     def run(self, *command: str) -> str:
         """What one of Slurm's commands prints."""

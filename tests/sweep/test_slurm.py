@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 from slurm_cluster import NODES, SlurmCluster
-from stub_trial import plan, runs
+from stub_trial import most_at_once, plan, runs
 
 from ablations.sweep.errors import UsageError
 from ablations.sweep.files import read_json, write_json
@@ -80,7 +80,9 @@ def test_submits_only_what_is_neither_done_nor_queued(
     assert launcher.submit(every) is None
     launcher.follow(every, ignore)
     assert {state.state for state in every.states()} == {"finished"}
-    assert all(len(runs(state.folder)) == 1 for state in every.states())
+    found = [runs(state.folder) for state in every.states()]
+    assert [len(each) for each in found] == [1] * 4
+    assert most_at_once([run for each in found for run in each]) == 1  # over both submissions
 
 
 def test_the_last_job_runs_the_report_after_all_trials(
@@ -167,6 +169,26 @@ def test_a_preempted_trial_goes_on_and_a_bound_is_kept(
     launcher.run(job, ignore)
     assert by_name(job)["trial"].state == "finished"
     assert sum(r["last"] - r["first"] for r in runs(state.folder)) == 60  # no step was done twice
+
+
+def test_preemption_by_sigterm_costs_nothing_either(cluster: SlurmCluster, tmp_path: Path) -> None:
+    """Where the cluster does not send the signal that was asked for: SIGTERM, then SIGKILL."""
+    job = plan(tmp_path / "sweep", {"trial": {"steps": 60}})
+    launcher = SlurmLauncher(PLAIN, poll=0.5)
+    with cluster.without("SlurmctldParameters=preempt_send_user_signal"):
+        launcher.submit(job)
+        wait_until_running(cluster, job, "trial")
+        node = jobs(job.work_dir)["trial"].detail
+        urgent = ("sbatch", "-p", "high", "-w", node, "-c", "4", "-o", "/dev/null")
+        cluster.run(*urgent, "--wrap", "sleep 20")
+        launcher.follow(job, ignore)
+    state = by_name(job)["trial"]
+    assert state.state == "finished"
+    first, last = runs(state.folder)
+    assert first["last"] == last["first"] and last["last"] == 60  # no step was done twice
+    assert first["SLURMD_NODENAME"] == node != last["SLURMD_NODENAME"]
+    noted = read_json(state.folder / STATUS)["requeues"]
+    assert [each["reason"] for each in noted] == ["stopped by SIGTERM"]
 
 
 def test_a_node_that_goes_down_costs_the_steps_since_the_checkpoint(

@@ -100,8 +100,9 @@ class Project:
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    (ROOT / "data").mkdir(exist_ok=True)
+def project(
+    cluster: SlurmCluster, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Project:
     for name in ("configs", "data"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "grid.py").write_text(GRID)

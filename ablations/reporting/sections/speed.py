@@ -33,7 +33,8 @@ def speed(study: Study, out: Path) -> Section:
     table = Table(
         "speed",
         "Box AP in percent, and the time of one image through the network and its "
-        "post-processing, without reading it: median over images, the fastest trial of a cell",
+        "post-processing, without reading it: the fastest of five repeats, median over twenty "
+        "images, the fastest trial of a cell",
         text,
         data.reset_index(names="cell"),
     )
@@ -43,7 +44,8 @@ def speed(study: Study, out: Path) -> Section:
     described = "AP against the time of one image, a line for each backbone depth (Figure 2)"
     note = (
         "The paper's times are of another GPU and another program, so only the shape can be "
-        "compared. Trials that ran side by side on one machine slow each other down."
+        "compared. Trials that run side by side on one machine slow each other down, which repeats "
+        "do not undo: these times mean something if the sweep ran with `--workers 1`."
     )
     return Section(
         paragraphs(heading("Accuracy against speed"), shown(table), picture(name, described), note),
