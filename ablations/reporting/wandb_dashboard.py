@@ -33,6 +33,7 @@ from ablations.sweep.record import PROBABILITIES
 SPECIFICATION = "workspace.json"
 VIEW = "view.json"
 SAVE_TIMEOUT = 60.0  # seconds
+REPORT_TYPE = "report"  # of the artifact
 _FIGURE_4 = "figure_4"  # trials have charts of their own, loss_cdf/...
 _CDF_KINDS = ("positive", "negative")
 _CURVES = ("loss", "loss_cls", "loss_cls_positive", "loss_cls_negative", "loss_bbox")
@@ -59,7 +60,7 @@ def log_report(study: Study, work_dirs: Sequence[Path], out: Path) -> str:
     shutil.rmtree(folder / tracking.FOLDER / "staging", ignore_errors=True)
     tracking.keep_inside(folder)
     names = sweep_names(study)
-    identity = re.sub(r"[^\w.-]", "-", "+".join(names))[:128]
+    identity = re.sub(r"[^\w.-]", "-", "+".join(names))[:120]  # the artifact's name is longer
     run = wandb.init(
         mode="offline",
         project=tracking.project(),
@@ -73,7 +74,7 @@ def log_report(study: Study, work_dirs: Sequence[Path], out: Path) -> str:
         settings=wandb.Settings(**tracking.OFFLINE_SETTINGS),
     )
     run.log({**_tables(out), **_figures(out), **_cdf_charts(study)})
-    artifact = wandb.Artifact(f"report-{identity}", type="report")
+    artifact = wandb.Artifact(f"{REPORT_TYPE}-{identity}", type=REPORT_TYPE)
     artifact.add_dir(str(out))
     run.log_artifact(artifact)
     states = study.trials["state"].value_counts()
@@ -289,8 +290,17 @@ def publish(work_dirs: Sequence[Path], out: Path) -> bool:
     if report in outcome.failed:
         return False
     problem, answer = _save_elsewhere(work_dirs, out)
-    print(f"W&B: {'the dashboard was not saved: ' if problem else ''}{answer}")
+    if problem:
+        print(f"W&B: the dashboard was not saved: {answer}")
+    else:
+        print(f"W&B: the dashboard: {answer}")
+        print(f"W&B: the report's markdown and files: {artifact_address(answer, report)}")
     return not problem and not outcome.failed
+
+
+def artifact_address(dashboard: str, report: str) -> str:
+    """Where the newest report lies, beside a dashboard's address."""
+    return f"{dashboard.partition('?')[0]}/artifacts/{REPORT_TYPE}/{REPORT_TYPE}-{report}"
 
 
 def _save_elsewhere(work_dirs: Sequence[Path], out: Path) -> tuple[bool, str]:

@@ -2,12 +2,15 @@
 
 Trials write their runs offline (``ablations.training.wandb_backend``). Here they are sent by
 wandb's own ``wandb beta sync``, in a process of its own: it may crash, hang, or report a run as
-done that the server never got, and say so in nothing but an ERROR line. A run is sent when wandb
-marked its file (``.wandb.synced``) and no ERROR line names it; otherwise the mark is removed and
-the next call sends the run again, which replaces what there is.
+done that the server never got, and say so in nothing but an ERROR line; of an image or an artifact
+that did not arrive it speaks in its log alone. A run is sent when wandb marked its file
+(``.wandb.synced``) and no ERROR names it; otherwise the mark is removed and the next call sends the
+run again, which replaces what there is.
 """
 
 import argparse
+import contextlib
+import json
 import os
 import select
 import subprocess
@@ -21,12 +24,11 @@ from pathlib import Path
 from ablations.sweep.lease import lease_owner
 from ablations.sweep.ledger import TRIALS
 from ablations.sweep.record import RECORD
-from ablations.sweep.tracking import FOLDER
+from ablations.sweep.tracking import FOLDER, FOLLOW_EVERY
 
 AT_A_TIME = 8  # runs sent side by side
 TIMEOUT = 60.0  # seconds for a batch to begin with,
 TIMEOUT_PER_RUN = 10.0  # and for each run in it
-FOLLOW_EVERY = 30.0  # seconds between looks at a sweep that is being trained
 
 # What wandb is not told otherwise: give up on a server soon, the next call tries again.
 _LIMITS = {
@@ -38,6 +40,9 @@ _LIMITS = {
         ("TIMEOUT_SECONDS", "10"),
     )
 }
+
+# Who in wandb writes to its log, and nowhere else, what was not delivered.
+_QUIET = ("sender: ", "runupserter: failed to upload", "runfiles: ", "file transfer: ")
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,14 @@ class Part:
             return self.marker.stat().st_mtime >= self.file.stat().st_mtime
         except FileNotFoundError:
             return False
+
+    def named_in(self, line: str) -> bool:
+        """Whether a line of wandb's is about this run: as ``[project/id]``, or by its folder.
+
+        The id alone will not do: that of the report is the sweep's name, which is in every path.
+        """
+        folder = self.file.parent.name
+        return any(name in line for name in (f"/{self.run_id}]", f'{folder}"', f"{folder}/"))
 
 
 @dataclass
@@ -138,8 +151,7 @@ def after_sweep(work_dir: Path, out: Path, online: bool) -> None:
 def _send(batch: Sequence[Part], ended: bool, outcome: Outcome) -> None:
     errors = _run_wandb([part.file for part in batch], ended)
     for part in batch:
-        # A line of wandb's names the run, or the folder, whose name ends with the run's.
-        own = [line for line in errors if part.run_id in line]
+        own = [line for line in errors if part.named_in(line)]
         if not ended:  # a file that is still written ends anywhere
             own = [line for line in own if "incomplete record" not in line]
         known = part.sent or (not ended and not own and _reached(errors, batch))
@@ -155,7 +167,7 @@ def _send(batch: Sequence[Part], ended: bool, outcome: Outcome) -> None:
 
 
 def _names_any(line: str, batch: Sequence[Part]) -> bool:
-    return any(part.run_id in line for part in batch)
+    return any(part.named_in(line) for part in batch)
 
 
 def _reached(errors: Sequence[str], batch: Sequence[Part]) -> bool:
@@ -164,7 +176,7 @@ def _reached(errors: Sequence[str], batch: Sequence[Part]) -> bool:
 
 
 def _run_wandb(files: Sequence[Path], ended: bool) -> list[str]:
-    """Run ``wandb beta sync``; returns its ERROR lines and what else went wrong."""
+    """Run ``wandb beta sync``; returns what it calls an ERROR and what else went wrong."""
     command = [sys.executable, "-m", "wandb", "beta", "sync", "-n", str(AT_A_TIME)]
     limit = TIMEOUT + TIMEOUT_PER_RUN * len(files)
     with tempfile.TemporaryDirectory(prefix="wandb-sync-") as scratch:
@@ -196,12 +208,27 @@ def _run_wandb(files: Sequence[Path], ended: bool) -> list[str]:
             return [f"wandb did not end within {limit:g} s"]
         except OSError as error:
             return [f"wandb cannot be run: {error}"]
+        logged = _logged(Path(scratch))
     lines = [line.removeprefix("wandb: ") for line in done.stdout.splitlines()]
     errors = [line.removeprefix("ERROR ") for line in lines if line.startswith("ERROR ")]
     if done.returncode != 0:
         last = lines[-1] if lines else "no output"
         errors.append(f"wandb ended with status {done.returncode}: {last}")
-    return errors
+    return errors + logged
+
+
+def _logged(scratch: Path) -> list[str]:
+    """What wandb's log, one JSON object a line, says was not delivered."""
+    entries = []
+    for log in scratch.rglob("debug-sync*.log"):
+        for line in log.read_text().splitlines():
+            with contextlib.suppress(ValueError):  # torn off by a crash
+                entries.append(json.loads(line))
+    return [
+        f"{entry['msg']} ({entry.get('sync_path')})"
+        for entry in entries
+        if entry["level"].startswith("ERROR") and entry["msg"].startswith(_QUIET)
+    ]
 
 
 def follow(work_dir: Path, every: float = FOLLOW_EVERY) -> None:

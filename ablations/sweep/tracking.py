@@ -18,7 +18,8 @@ MODES = ("offline", "online", "disabled")
 FOLDER = "wandb"  # beside a trial's record: wandb/offline-run-<time>-<run id>/run-<run id>.wandb
 
 FOLLOWER = "ablations.reporting.wandb_sync"  # run as a module, on a work directory
-STOP_TIMEOUT = 10.0  # seconds the follower gets to end
+FOLLOW_EVERY = 30.0  # seconds between its looks at the trials
+STOP_TIMEOUT = 10.0  # seconds it gets to end
 
 OFFLINE_SETTINGS: dict[str, Any] = {
     # Nothing of the machine or the code but what the run is given.
@@ -74,7 +75,7 @@ def keep_inside(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def sending(work_dir: Path, mode: str) -> Iterator[None]:
+def sending(work_dir: Path, mode: str, every: float = FOLLOW_EVERY) -> Iterator[None]:
     """With ``mode`` online, send what the trials write while they train, from a process beside.
 
     Whatever becomes of it, the trials know nothing of it; ``<work dir>/wandb/sync.log`` tells.
@@ -87,7 +88,7 @@ def sending(work_dir: Path, mode: str) -> Iterator[None]:
     root = str(Path(__file__).parents[2])
     with log.open("a") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-m", FOLLOWER, str(work_dir.resolve())],
+            [sys.executable, "-m", FOLLOWER, str(work_dir.resolve()), "--every", str(every)],
             cwd=root,
             stdin=subprocess.PIPE,
             stdout=stream,

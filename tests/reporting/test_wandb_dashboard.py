@@ -1,16 +1,15 @@
 """The report and its dashboard in W&B: made without a server, and saved on one."""
 
-import json
 import shutil
-import subprocess
-import sys
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
 import pytest
 import wandb
 from fabricated import Plan, fabricate
-from wandb_stub import Stub
+from wandb_reader import records, rows
+from wandb_stub import ENTITY, KEY, MANIFEST, Stub, StubArtifact
 
 from ablations.analysis.study import load_study
 from ablations.reporting import wandb_dashboard
@@ -45,6 +44,11 @@ def sweep(tmp_path: Path, made_once: Path) -> tuple[Path, Path]:
     folder = tmp_path / "sweep"
     shutil.copytree(made_once, folder)
     return folder / "digits", folder / "report"
+
+
+def use(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in stub.environment.items():
+        monkeypatch.setenv(name, value)
 
 
 def of_type(spec: dict[str, Any], kind: str) -> list[dict[str, Any]]:
@@ -88,18 +92,14 @@ def test_without_a_server_there_is_a_run_and_a_specification(
     assert publish([work_dir], out)
     assert (work_dir / "wandb" / "workspace.json").read_bytes() == first
     (file,) = work_dir.glob("wandb/offline-run-*/*.wandb")  # the second in place of the first
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    records = [json.loads(line) for line in done.stdout.splitlines()]
-    begun = next(record["run"] for record in records if record["type"] == "run")
+    begun = records(file, "run")[0]
     assert begun["run_id"] == "digits" and begun["job_type"] == "report"
-    (row,) = [record["history"]["item"] for record in records if record["type"] == "history"]
+    (row,) = rows(file)
     assert row["tables/cells._type"] == "table-file" and row["tables/cells.nrows"] == 3
     assert row["tables/trials.nrows"] == 6
     assert row["figures/figure_4_loss_cdfs._type"] == "image-file"
     assert row["figure_4/positives_table.nrows"] > 1000
-    artifacts = [record["artifact"] for record in records if record["type"] == "artifact"]
-    assert "report-digits" in [artifact["name"] for artifact in artifacts]
+    assert "report-digits" in [artifact["name"] for artifact in records(file, "artifact")]
 
 
 def test_saved_twice_it_is_one_view(
@@ -109,8 +109,7 @@ def test_saved_twice_it_is_one_view(
     study = load_study([work_dir])
     (work_dir / "wandb").mkdir()
     with Stub() as stub:
-        for name, value in stub.environment.items():
-            monkeypatch.setenv(name, value)
+        use(stub, monkeypatch)
         first = save(study, [work_dir], out)
         assert save(study, [work_dir], out) == first
         assert stub.asked.count("UpsertView2") == 2
@@ -118,27 +117,61 @@ def test_saved_twice_it_is_one_view(
         assert view["displayName"] == "digits: comparison"
         wandb.teardown()  # what this process knows of the stub
     with Stub() as stub:  # another server has another view
-        for name, value in stub.environment.items():
-            monkeypatch.setenv(name, value)
+        use(stub, monkeypatch)
         save(study, [work_dir], out)
         assert len(stub.views) == 1 and "id" not in stub.views["view-1"]
         wandb.teardown()
 
 
-@pytest.mark.slow
-def test_published_twice_it_is_one_run_and_one_view(
-    sweep: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, alone: None
+def reports(stub: Stub) -> list[StubArtifact]:
+    """The reports that the service has whole."""
+    found = stub.artifacts.values()
+    return [each for each in found if each.name == "report-digits" and each.committed]
+
+
+@pytest.mark.wandb
+def test_published_twice_it_is_one_run_one_view_and_the_report_byte_for_byte(
+    sweep: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    alone: None,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     work_dir, out = sweep
     with Stub() as stub:
-        for name, value in stub.environment.items():
-            monkeypatch.setenv(name, value)
+        use(stub, monkeypatch)
         assert publish([work_dir], out)
         assert publish([work_dir], out)
         assert len(stub.views) == 1
         assert stub.unknown == []
         assert len(stub.runs["digits"].rows) == 1
         assert stub.runs["digits"].fields["jobType"] == "report"
+        sent = reports(stub)[-1].files
+    sent.pop(MANIFEST)
+    written = {p.relative_to(out).as_posix(): p for p in out.rglob("*") if p.is_file()}
+    assert sent == {name: path.read_bytes() for name, path in written.items()}
+    assert "README.md" in sent
+    project = f"{stub.url}/{ENTITY}/loss-ablations"
+    assert f"files: {project}/artifacts/report/report-digits\n" in capsys.readouterr().out
+    kept = b"".join(p.read_bytes() for f in sweep for p in f.rglob("*") if p.is_file())
+    assert KEY.encode() not in kept and b64encode(f"api:{KEY}".encode()) not in kept
+
+
+@pytest.mark.wandb
+def test_a_report_that_was_not_taken_is_told_and_sent_the_next_time(
+    sweep: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    alone: None,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    work_dir, out = sweep
+    with Stub(mode="full") as stub:  # which wandb reports in its log alone
+        use(stub, monkeypatch)
+        assert not publish([work_dir], out)
+        assert "1 not sent (digits: " in capsys.readouterr().out
+        assert reports(stub) == []
+        stub.mode = "working"
+        assert publish([work_dir], out)
+        assert len(reports(stub)) == 1
 
 
 def test_a_server_that_takes_nothing_is_told_in_one_line(
@@ -150,8 +183,7 @@ def test_a_server_that_takes_nothing_is_told_in_one_line(
     work_dir, out = sweep
     monkeypatch.setattr(wandb_dashboard, "SAVE_TIMEOUT", 5.0)
     with Stub(mode="refusing") as stub:
-        for name, value in stub.environment.items():
-            monkeypatch.setenv(name, value)
+        use(stub, monkeypatch)
         assert not publish([work_dir], out)
         assert "UpsertView2" not in stub.asked
     assert "1 not sent (digits: invalid API key)" in capsys.readouterr().out

@@ -36,12 +36,20 @@ def use(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
 def write_run(work_dir: Path, trial: str, last: int = 50, ended: bool = True) -> Path:
     """A trial's offline run with a row every ten iterations; returns its file."""
     folder = trial_folder(work_dir, trial)
+    file = write(folder, run_id(SWEEP, trial), last)
+    if ended:
+        (folder / RECORD).write_text("{}")
+    return file
+
+
+def write(folder: Path, identity: str, last: int) -> Path:
+    """An offline run in a folder; returns its file."""
     folder.mkdir(parents=True, exist_ok=True)
     keep_inside(folder)
     run = wandb.init(
         mode="offline",
         project="loss-ablations",
-        id=run_id(SWEEP, trial),
+        id=identity,
         group="gamma=2 alpha=0.25",
         job_type="trial",
         tags=[SWEEP],
@@ -54,8 +62,6 @@ def write_run(work_dir: Path, trial: str, last: int = 50, ended: bool = True) ->
     run.summary["AP"] = 41.0
     run.finish()
     wandb.teardown()
-    if ended:
-        (folder / RECORD).write_text("{}")
     return sorted(folder.glob("wandb/offline-run-*/*.wandb"))[-1]
 
 
@@ -109,15 +115,17 @@ def test_a_killed_attempt_is_sent_as_far_as_it_is_and_its_successor_whole(
         assert unsent([tmp_path]) == []
 
 
-def test_a_torn_run_of_a_finished_trial_is_told(
+def test_a_torn_run_of_a_finished_trial_is_told_and_spares_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: None
 ) -> None:
-    tear(write_run(tmp_path, "aaaaaaaaaaaa"))
-    write_run(tmp_path, "bbbbbbbbbbbb")
+    work_dir = tmp_path / SWEEP  # the report's run is named as the sweep is, which is in all paths
+    tear(write_run(work_dir, "aaaaaaaaaaaa"))
+    write_run(work_dir, "bbbbbbbbbbbb")
+    write(work_dir, SWEEP, last=10)
     with Stub() as stub:
         use(stub, monkeypatch)
-        outcome = sync([tmp_path])
-    assert outcome.sent == ["gamma_alpha-bbbbbbbbbbbb"]
+        outcome = sync([work_dir])
+    assert sorted(outcome.sent) == [SWEEP, "gamma_alpha-bbbbbbbbbbbb"]
     assert "incomplete" in outcome.failed["gamma_alpha-aaaaaaaaaaaa"]
 
 
@@ -127,8 +135,8 @@ def test_a_torn_run_of_a_finished_trial_is_told(
         "closed",
         "dying",
         "refusing",
-        pytest.param("hanging", marks=pytest.mark.slow),
-        pytest.param("unavailable", marks=pytest.mark.slow),
+        pytest.param("hanging", marks=pytest.mark.wandb),
+        pytest.param("unavailable", marks=pytest.mark.wandb),
     ],
 )
 def test_what_the_server_does_not_take_is_told_and_sent_the_next_time(

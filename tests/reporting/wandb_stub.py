@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
-from urllib.parse import urlparse
+from urllib.parse import quote, unquote, urlparse
 
-KEY = "0" * 40
+KEY = ("5ec7e7" * 7)[:40]  # such as nothing else is
 ENTITY = "tester"
+MANIFEST = "wandb_manifest.json"
 
 
 @dataclass
@@ -37,15 +38,26 @@ class StubRun:
 
 
 @dataclass
+class StubArtifact:
+    """What the service has been given of one artifact."""
+
+    name: str
+    fields: dict[str, Any]  # of CreateArtifact
+    files: dict[str, bytes] = field(default_factory=dict)  # the manifest among them
+    committed: bool = False
+
+
+@dataclass
 class Stub:
-    """A service that works, or one that is ``unavailable`` (503), ``refusing`` keys (401) or
-    ``hanging``. ``dies_after`` requests it closes its connections without an answer."""
+    """A service that works, or one that is ``unavailable`` (503), ``refusing`` keys (401),
+    ``hanging``, or ``full`` (403 to every file of an artifact). After ``dies_after`` requests it
+    closes its connections without an answer."""
 
     mode: str = "working"
     dies_after: int | None = None
     runs: dict[str, StubRun] = field(default_factory=lambda: defaultdict(StubRun))
     views: dict[str, dict[str, Any]] = field(default_factory=dict)
-    artifacts: list[dict[str, Any]] = field(default_factory=list)
+    artifacts: dict[str, StubArtifact] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     unknown: list[Any] = field(default_factory=list)
 
@@ -127,8 +139,12 @@ def _handler(stub: Stub) -> type[BaseHTTPRequestHandler]:
             stub.asked.append(f"PUT {self.path}")
             if self._troubled():
                 return
-            _, _, run, name = urlparse(self.path).path.split("/", 3)
-            stub.runs[run].files[name] = body
+            _, kind, owner, name = urlparse(self.path).path.split("/", 3)
+            if stub.mode == "full" and kind == "artifacts":
+                self._answer({"error": "no room"}, 403)
+                return
+            owners: dict[str, Any] = stub.runs if kind == "runs" else stub.artifacts
+            owners[owner].files[unquote(name)] = body
             self._answer({})
 
         def do_POST(self) -> None:
@@ -141,12 +157,12 @@ def _handler(stub: Stub) -> type[BaseHTTPRequestHandler]:
                     self._answer({"exitcode": None, "limits": {}})
                 return
             asked = json.loads(body)
-            query, variables = asked["query"], asked.get("variables") or {}
-            found = re.search(r"(?:query|mutation)\s+(\w+)", query)
+            variables = asked.get("variables") or {}
+            found = re.search(r"(?:query|mutation)\s+(\w+)", asked["query"])
             name = asked.get("operationName") or (found.group(1) if found else "")
             stub.asked.append(name)
             if not self._troubled():
-                self._answer({"data": _resolve(stub, name, query, variables)})
+                self._answer({"data": _resolve(stub, name, variables)})
 
     return Handler
 
@@ -162,7 +178,7 @@ def _stream(run: StubRun, chunk: dict[str, Any]) -> None:
         run.exit_code = chunk.get("exitcode")
 
 
-def _resolve(stub: Stub, name: str, query: str, variables: dict[str, Any]) -> dict[str, Any]:
+def _resolve(stub: Stub, name: str, variables: dict[str, Any]) -> dict[str, Any]:
     """The ``data`` of a GraphQL answer."""
     if name == "Viewer":
         viewer = {"id": "1", "entity": ENTITY, "username": ENTITY, "flags": "{}"}
@@ -178,23 +194,53 @@ def _resolve(stub: Stub, name: str, query: str, variables: dict[str, Any]) -> di
     if name == "CreateRunFiles":
         run_name = variables["run"]
         files = [
-            {"name": file, "uploadUrl": f"{stub.url}/upload/{run_name}/{file}"}
+            {"name": file, "uploadUrl": f"{stub.url}/runs/{run_name}/{quote(file)}"}
             for file in variables["files"]
         ]
         answer = {"runID": f"id-{run_name}", "uploadHeaders": [], "files": files}
         return {"createRunFiles": answer}
     if name == "ServerFeaturesQuery":
         return {"serverInfo": {"features": []}}
-    if name == "CreateArtifact":
-        stub.artifacts.append(variables["input"])
-        sequence = {"latestArtifact": None}
-        artifact = {"id": f"artifact-{len(stub.artifacts)}", "state": "COMMITTED"}
-        return {"createArtifact": {"artifact": artifact | {"artifactSequence": sequence}}}
+    if "Artifact" in name:
+        return _resolve_artifact(stub, name, variables)
     if name == "UpsertView2":
         identity = variables.get("id") or f"view-{len(stub.views) + 1}"
         inserted = identity not in stub.views
         stub.views[identity] = variables
         view = {"id": identity, "name": variables["name"]}
         return {"upsertView": {"view": view, "inserted": inserted}}
-    stub.unknown.append((name, query, variables))
+    stub.unknown.append((name, variables))
+    return {}
+
+
+def _resolve_artifact(stub: Stub, name: str, variables: dict[str, Any]) -> dict[str, Any]:
+    """The ``data`` of an answer about artifacts: created, given its files, committed."""
+    if name == "CreateArtifact":
+        identity = f"artifact-{len(stub.artifacts) + 1}"
+        fields = variables["input"]
+        stub.artifacts[identity] = StubArtifact(fields["artifactCollectionName"], fields)
+        artifact = {"id": identity, "state": "PENDING"}
+        artifact |= {"artifactSequence": {"latestArtifact": None}}
+        return {"createArtifact": {"artifact": artifact}}
+    if name == "CreateArtifactManifest":
+        identity = variables["artifactID"]
+        url = f"{stub.url}/artifacts/{identity}/{MANIFEST}"
+        manifest = {"id": identity, "file": {"id": "-", "uploadUrl": url, "uploadHeaders": []}}
+        return {"createArtifactManifest": {"artifactManifest": manifest}}
+    if name == "CreateArtifactFiles":
+        nodes = [
+            {
+                **{"id": "-", "name": file["name"], "displayName": file["name"]},
+                "storagePath": file["name"],
+                "uploadUrl": f"{stub.url}/artifacts/{file['artifactID']}/{quote(file['name'])}",
+                **{"uploadHeaders": [], "uploadMultipartUrls": None},
+                "artifact": {"id": file["artifactID"]},
+            }
+            for file in variables["input"]["artifactFiles"]
+        ]
+        return {"createArtifactFiles": {"files": {"edges": [{"node": node} for node in nodes]}}}
+    if name == "CommitArtifact":
+        stub.artifacts[variables["artifactID"]].committed = True
+        return {"commitArtifact": {"artifact": {"id": variables["artifactID"], "digest": "-"}}}
+    stub.unknown.append((name, variables))
     return {}

@@ -1,9 +1,5 @@
-"""The backend against the real client, offline: what it writes, and that it cannot hold up a trial.
+"""The backend with the real client, offline: what it writes, and that it cannot hold up a trial."""
 
-A run is read back with wandb's own reader (``wandb leet inspect``).
-"""
-
-import json
 import subprocess
 import sys
 import time
@@ -15,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from wandb_reader import newest, records, rows, summary
 
 from ablations.analysis.loss_cdf import loss_curve
 from ablations.sweep import record as waist
@@ -46,13 +43,6 @@ RECORD = Record(
 )
 
 
-def inspect(trial: Path, *flags: str) -> str:
-    """The newest part of a trial's run, as wandb's own reader shows it."""
-    newest = sorted(trial.glob("wandb/offline-run-*/*.wandb"))[-1]
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", *flags, str(newest)]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-
 @pytest.fixture
 def trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("WANDB_MODE", "WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
@@ -80,7 +70,7 @@ def test_a_run_reads_back_as_the_trial(trial: Path, monkeypatch: pytest.MonkeyPa
             backend.add_scalars({"val/AP": 41.0}, step)
     conclude(runner, "diverged", RECORD)
 
-    run = json.loads(inspect(trial, "--summary"))
+    run = summary(newest(trial))
     assert run["config"]["gamma"] == 2 and run["config"]["alpha"] == 0.25
     assert run["config"]["loss"] == "FocalLoss" and run["config"]["seed"] == 3
     assert run["config"]["detector"] == {"model": {"type": "RetinaNet"}}
@@ -88,15 +78,14 @@ def test_a_run_reads_back_as_the_trial(trial: Path, monkeypatch: pytest.MonkeyPa
     assert run["summary"]["best/iteration"] == 10
     assert run["summary"]["status"] == "diverged"
 
-    records = [json.loads(line) for line in inspect(trial).splitlines()]
-    begun = next(record["run"] for record in records if record["type"] == "run")
+    begun = records(newest(trial), "run")[0]
     assert begun["run_id"] == "gamma_alpha-0123456789ab"
     assert begun["run_group"] == "gamma=2 alpha=0.25" and begun["job_type"] == "trial"
     assert begun["tags"] == ["gamma_alpha"]
     assert begun["display_name"] == "gamma=2 alpha=0.25 seed 3"
-    rows = [record["history"]["item"] for record in records if record["type"] == "history"]
-    assert [row["iteration"] for row in rows] == [10, 20, 30]
-    assert rows[1]["train/loss"] == 0.05 and rows[1]["val/AP"] == 41.0
+    history = rows(newest(trial))
+    assert [row["iteration"] for row in history] == [10, 20, 30]
+    assert history[1]["train/loss"] == 0.05 and history[1]["val/AP"] == 41.0
     kept = b"".join(path.read_bytes() for path in trial.rglob("*") if path.is_file())
     assert b"5ec7e75ec7e7" not in kept
     assert not list(trial.rglob("*.py"))
