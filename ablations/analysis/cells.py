@@ -59,7 +59,9 @@ def best_alpha_by_gamma(study: Study, cells: pd.DataFrame) -> list[BestAlpha]:
             tried[gamma].append((ap, -alpha, label))  # of two equal ones the smaller alpha
     best = []
     for gamma, scored in tried.items():
-        _, negated, label = max(scored, default=(np.nan, np.nan, None))
-        alpha = -negated if scored else None
-        best.append(BestAlpha(gamma, alpha, label, len(scored)))
+        if scored:
+            _, negated, label = max(scored)
+            best.append(BestAlpha(gamma, -negated, label, len(scored)))
+        else:
+            best.append(BestAlpha(gamma, None, None, 0))
     return best

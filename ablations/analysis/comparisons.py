@@ -188,14 +188,16 @@ def _pair_image_sd(
     resamples: Resamples, values: pd.DataFrame, first: NDArray[np.int64], second: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """[pairs]; 0 where a cell was not resampled."""
-    means = [mean_over(resamples, str(label), map(int, values.columns)) for label in values.index]
-    known = [index for index, mean in enumerate(means) if mean is not None]
-    if not known:
+    place = np.full(len(values), -1)
+    means = []
+    for index, label in enumerate(values.index):
+        mean = mean_over(resamples, str(label), map(int, values.columns))
+        if mean is not None:
+            place[index] = len(means)
+            means.append(mean)
+    if not means:
         return np.zeros(len(first))
-    place = np.full(len(means), -1)
-    place[known] = np.arange(len(known))
-    # Of a single cell a number.
-    covariance = np.atleast_2d(np.cov(np.stack([means[i] for i in known if means[i] is not None])))
+    covariance = np.atleast_2d(np.cov(np.stack(means)))  # of a single cell: a number
     one, other = place[first], place[second]
     variance = np.diag(covariance)
     spread = variance[one] + variance[other] - 2 * covariance[one, other]
