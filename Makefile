@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 # Each step leaves a stamp, so that an interrupted set-up goes on where it stopped.
 STEP := .venv/.step
 
-.PHONY: setup sweep test test-all lint bench bench-wandb coverage clean
+.PHONY: setup sweep test test-all lint bench bench-sweep bench-harness bench-wandb coverage clean
 
 setup: $(STEP)-project
 
@@ -41,11 +41,19 @@ coverage: setup
 
 # The losses side by side with their rivals: ratios first, into reports/benchmarks/.
 bench: setup
-	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/bench_losses.py
+	PYTHONPATH=. OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/bench_losses.py
 
 # What W&B costs a trial and an iteration.
 bench-wandb: setup
 	PYTHONPATH=. $(BIN)/python tests/benchmarks/bench_wandb.py
+
+# The default sweep beside mmdet's own tool in a loop.
+bench-sweep: setup
+	PYTHONPATH=. $(BIN)/python tests/benchmarks/bench_sweep.py
+
+# What planning, launching, showing and reporting ten thousand trials cost.
+bench-harness: setup
+	$(BIN)/python tests/benchmarks/bench_harness.py
 
 $(STEP)-venv:
 	@echo "== making .venv from $(PYTHON)"

@@ -16,8 +16,6 @@ from rich.console import Console
 from ablations.sweep.slurm import SlurmDownError, cancel
 from ablations.sweep.status import show
 
-PLAIN_WIDTH = 160  # of a table that goes into a file or a pipe
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
@@ -30,10 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
             cancelled = cancel(args.work_dir)
             print(f"cancelled: {', '.join(cancelled) or 'nothing was queued or running'}")
             return 0
-        console = Console(highlight=False)
-        if not console.is_terminal:
-            console.width = PLAIN_WIDTH
-        return 1 if show(args.work_dir, console) else 0
+        return 1 if show(args.work_dir, Console(highlight=False)) else 0
     except (FileNotFoundError, SlurmDownError) as error:
         print(f"status.py: error: {error}", file=sys.stderr)
         return 2

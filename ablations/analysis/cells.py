@@ -18,32 +18,25 @@ def cell_frame(study: Study) -> pd.DataFrame:
     ``M_high`` (95 % Student t interval; NaN for one seed); ``problems``: what keeps it from being
     complete, such as "1 of 3 diverged", empty if nothing does.
     """
-    rows = []
-    for label, trials in study.trials.groupby("label", sort=False):
-        finished = trials[trials["state"] == "finished"]
-        row: dict[str, object] = {
-            "label": label,
-            "planned": len(trials),
-            "finished": len(finished),
-        }
-        for metric in METRICS:
-            estimate = seed_interval(finished[metric].to_numpy())
-            row |= {
-                metric: estimate.mean,
-                f"{metric}_sd": estimate.sd,
-                f"{metric}_low": estimate.low,
-                f"{metric}_high": estimate.high,
-            }
-        row["problems"] = _problems(trials["state"])
-        rows.append(row)
-    return pd.DataFrame(rows).set_index("label").reindex(study.labels)
+    frame = pd.DataFrame(index=pd.Index(study.labels, name="label"))
+    frame["planned"] = study.trials.groupby("label").size()
+    frame["finished"] = study.finished.groupby("label").size().reindex(frame.index, fill_value=0)
+    for metric in METRICS:
+        estimate = seed_interval(study.values(metric))
+        frame[metric], frame[f"{metric}_sd"] = estimate.mean, estimate.sd
+        frame[f"{metric}_low"], frame[f"{metric}_high"] = estimate.low, estimate.high
+    frame["problems"] = _problems(study.trials).reindex(frame.index, fill_value="")
+    return frame
 
 
-def _problems(states: pd.Series) -> str:
-    counts = states[states != "finished"].value_counts(sort=False)
-    total = len(states)
-    parts = [f"{count} of {total} {state}" for state, count in counts.items()]
-    return ", ".join(parts)
+def _problems(trials: pd.DataFrame) -> pd.Series:
+    """By label, for the cells that have any."""
+    lacking = trials[trials["state"] != "finished"]
+    planned = trials.groupby("label").size()
+    parts: dict[str, list[str]] = {}
+    for (label, state), count in lacking.groupby(["label", "state"], sort=False).size().items():
+        parts.setdefault(label, []).append(f"{count} of {planned[label]} {state}")
+    return pd.Series({label: ", ".join(found) for label, found in parts.items()}, dtype=object)
 
 
 @dataclass(frozen=True)
@@ -60,15 +53,14 @@ class BestAlpha:
 def best_alpha_by_gamma(study: Study, cells: pd.DataFrame) -> list[BestAlpha]:
     """Table 2: for every gamma, ascending, the best alpha by ``cells["AP"]``."""
     pairs = gamma_alpha_labels(study)
+    tried: dict[float, list[tuple[float, float, str]]] = {gamma: [] for gamma, _ in sorted(pairs)}
+    for (gamma, alpha), label in pairs.items():
+        if np.isfinite(ap := float(cells["AP"][label])):
+            tried[gamma].append((ap, -alpha, label))  # of two equal ones the smaller alpha
     best = []
-    for gamma in sorted({gamma for gamma, _ in pairs}):
-        scored = [
-            (float(cells["AP"][pairs[g, alpha]]), -alpha, pairs[g, alpha])
-            for g, alpha in pairs
-            if g == gamma and np.isfinite(cells["AP"][pairs[g, alpha]])
-        ]
+    for gamma, scored in tried.items():
         if scored:
-            _, negated, label = max(scored)  # of two equal ones the smaller alpha
+            _, negated, label = max(scored)
             best.append(BestAlpha(gamma, -negated, label, len(scored)))
         else:
             best.append(BestAlpha(gamma, None, None, 0))

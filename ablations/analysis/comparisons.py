@@ -5,18 +5,20 @@ trials their validation images.
 """
 
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from ablations.analysis.image_bootstrap import Resamples, mean_over
-from ablations.analysis.seeds import half_width, holm, p_value, seeds_needed
+from ablations.analysis.seeds import half_width, holm, p_value, seed_interval, seeds_needed
 from ablations.analysis.study import Study
 from ablations.analysis.variances import moderate
 
 ALPHA = 0.05
+MOST_PAIRS = 20_000
+"""Pairs of cells to compare all of: those of 200 cells. Beyond, each cell is compared with the best
+one alone."""
 
 
 def against_baseline(study: Study, resamples: Resamples, metric: str = "AP") -> pd.DataFrame:
@@ -32,44 +34,35 @@ def against_baseline(study: Study, resamples: Resamples, metric: str = "AP") -> 
     if study.baseline is None:
         return pd.DataFrame()
     values = study.values(metric)
-    table = dict(zip(study.labels, values.to_numpy(dtype=np.float64), strict=True))  # [seeds] each
-    base = table[study.baseline]
-    rows = []
-    for label in study.labels:
-        if label == study.baseline:
-            continue
-        paired = table[label] - base
-        shared = [int(seed) for seed in values.columns[np.isfinite(paired)]]
-        image_sd = _image_sd(resamples, label, study.baseline, shared)
-        row = {"label": label, **_paired(paired[np.isfinite(paired)], image_sd)}
-        rows.append(row | {"half_unpaired": _welch(table[label], base)})
-    return pd.DataFrame(rows)
-
-
-def _paired(differences: NDArray[np.float64], image_sd: float) -> dict[str, float]:
-    """One row of ``against_baseline``: ``differences`` [seeds]."""
-    n = len(differences)
-    mean = float(differences.mean()) if n else np.nan
-    row = {"seeds": n, "difference": mean, "image_sd": image_sd}
-    if n < 2:
-        nothing = ("sd", "half_seeds", "half_total", "p", "seeds_needed")
-        return row | dict.fromkeys(nothing, np.nan)
-    sd = float(differences.std(ddof=1))
-    both = np.isfinite(image_sd)
-    return row | {
-        "sd": sd,
-        "half_seeds": float(half_width(sd, n)),
-        "half_total": float(half_width(sd, n, image_sd)) if both else np.nan,
-        "p": float(p_value(mean, sd, n, image_sd if both else 0.0)),
-        "seeds_needed": seeds_needed(mean, sd) or np.nan,
-    }
+    base = values.loc[study.baseline].to_numpy(dtype=np.float64)  # [seeds]
+    others = values.drop(index=study.baseline)
+    table = others.to_numpy(dtype=np.float64)  # [cells, seeds]
+    paired = table - base
+    found = seed_interval(paired)
+    image_sd = np.array(
+        [
+            _image_sd(resamples, str(label), study.baseline, values.columns[np.isfinite(row)])
+            for label, row in zip(others.index, paired, strict=True)
+        ]
+    )
+    rows = pd.DataFrame({"label": [str(label) for label in others.index], "seeds": found.n})
+    rows["difference"] = found.mean
+    rows["sd"] = found.sd
+    rows["half_seeds"] = found.half_width
+    rows["image_sd"] = image_sd
+    n = np.maximum(found.n, 1)
+    rows["half_total"] = half_width(found.sd, n, image_sd)
+    rows["p"] = p_value(found.mean, found.sd, n, np.nan_to_num(image_sd))
+    rows["half_unpaired"] = _welch(table, base)
+    rows["seeds_needed"] = seeds_needed(found.mean, found.sd)
+    return rows
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """All pairs of cells (first, second index into ``labels``) with what tells them apart: the mean
+    """Pairs of cells (first, second index into ``labels``) with what tells them apart: the mean
     paired ``difference`` first - second, ``n`` seeds, moderated ``sd`` of one seed's difference
-    with its ``df``, ``image_sd``, and ``p`` adjusted by Holm over all pairs. Arrays [pairs]."""
+    with its ``df``, ``image_sd``, and ``p`` adjusted over all pairs there are. Arrays [pairs]."""
 
     labels: list[str]
     first: NDArray[np.int64]
@@ -83,10 +76,13 @@ class Pairs:
 
 
 def all_pairs(values: pd.DataFrame, resamples: Resamples | None = None) -> Pairs:
-    """Compare every pair of the cells that have a value.
+    """Compare every pair of the cells that have a value, or, where there are more than
+    ``MOST_PAIRS`` of them, every cell with that of the highest mean.
 
     Correcting over all pairs, not only over those with the best, keeps the chance of any false
-    difference at 5 % although the best is picked on the same numbers.
+    difference at 5 % although the best is picked on the same numbers: by Holm's method, and by
+    Bonferroni's, which is never less strict, where not all pairs are compared. Variances are
+    moderated by those of all pairs, or of a sample of them.
 
     Args:
         values: one row a cell, one column a seed (``Study.values``).
@@ -94,21 +90,45 @@ def all_pairs(values: pd.DataFrame, resamples: Resamples | None = None) -> Pairs
     """
     kept = values.dropna(how="all")
     labels = [str(label) for label in kept.index]
-    index = np.array(list(combinations(range(len(labels)), 2)), dtype=np.int64).reshape(-1, 2)
-    first, second = index[:, 0], index[:, 1]
     table = kept.to_numpy(dtype=np.float64)
-    paired = table[first] - table[second]  # [pairs, seeds]
-    n = np.isfinite(paired).sum(axis=1)
-    difference = np.where(n > 0, np.nansum(paired, axis=1) / np.maximum(n, 1), np.nan)
-    squares = np.nansum((paired - difference[:, None]) ** 2, axis=1)
-    variance = np.where(n > 1, squares / np.maximum(n - 1, 1), np.nan)
+    count = len(labels) * (len(labels) - 1) // 2
+    few = count <= MOST_PAIRS
+    first, second = np.triu_indices(len(labels), 1) if few else _with_best(table)
+    more = _sampled(len(labels)) if not few else np.empty((2, 0), dtype=np.int64)
+    difference, n, variance = _differences(table, first, second)
+    _, more_n, more_variance = _differences(table, *more)
     most = max((np.isfinite(table).any(axis=1).sum() - 1) * (n.max(initial=1) - 1), 1)
-    moderated = moderate(variance, n - 1, float(most))
-    sd = np.sqrt(moderated.variances)
+    moderated = moderate(
+        np.concatenate([variance, more_variance]), np.concatenate([n, more_n]) - 1, float(most)
+    )
+    sd, df = np.sqrt(moderated.variances[: len(n)]), moderated.df[: len(n)]
     image_sd = _pair_image_sd(resamples or {}, kept, first, second)
-    p = p_value(difference, sd, np.maximum(n, 1), image_sd, np.maximum(moderated.df, 1))
+    p = p_value(difference, sd, np.maximum(n, 1), image_sd, np.maximum(df, 1))
     p = np.where(n > 1, p, np.nan)
-    return Pairs(labels, first, second, difference, n, sd, moderated.df, image_sd, holm(p))
+    adjusted = holm(p) if few else np.minimum(p * count, 1.0)
+    return Pairs(labels, first, second, difference, n, sd, df, image_sd, adjusted)
+
+
+def _with_best(table: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The pairs of each row of ``table`` [cells, seeds] with that of the highest mean."""
+    best = int(np.argmax(seed_interval(table).mean))
+    others = np.delete(np.arange(len(table)), best)
+    return others, np.full_like(others, best)
+
+
+def _sampled(cells: int) -> NDArray[np.int64]:
+    """``MOST_PAIRS`` random pairs of different cells, always the same ones: [2, pairs]."""
+    generator = np.random.default_rng(0)
+    first = generator.integers(cells, size=MOST_PAIRS)
+    return np.stack([first, (first + generator.integers(1, cells, size=MOST_PAIRS)) % cells])
+
+
+def _differences(
+    table: NDArray[np.float64], first: NDArray[np.int64], second: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
+    """Mean paired difference, seeds that both have, variance of one difference: [pairs] each."""
+    found = seed_interval(table[first] - table[second])
+    return found.mean, found.n, found.sd**2
 
 
 def against_best(study: Study, resamples: Resamples, metric: str = "AP") -> pd.DataFrame:
@@ -116,9 +136,9 @@ def against_best(study: Study, resamples: Resamples, metric: str = "AP") -> pd.D
 
     Columns: ``label``; ``difference`` to the cell of the highest mean, paired, in percent (0 for
     that cell itself); ``p_seeds`` (another training, the same images) and ``p_total`` (other images
-    too; NaN without resamples), adjusted by Holm over all pairs, NaN with one seed; ``verdict``:
-    "best mean", "worse", "worse on these images" (but perhaps not on others), or "cannot be told
-    apart", at the 5 % level.
+    too; NaN without resamples), adjusted over all pairs (``all_pairs``), NaN with one seed;
+    ``verdict``: "best mean", "worse", "worse on these images" (but perhaps not on others), or
+    "cannot be told apart", at the 5 % level.
     """
     values = study.values(metric)
     means = values.mean(axis=1).dropna()
@@ -128,22 +148,21 @@ def against_best(study: Study, resamples: Resamples, metric: str = "AP") -> pd.D
     best = str(means.idxmax())
     seeds = all_pairs(values)
     total = all_pairs(values, resamples) if resamples else None
+    resampled = {label for label, _ in resamples}
     at = seeds.labels.index(best)
     rows: dict[str, list[object]] = {best: [best, 0.0, np.nan, np.nan, "best mean"]}
     for i in np.flatnonzero((seeds.first == at) | (seeds.second == at)):
         sign = 1.0 if seeds.second[i] == at else -1.0
         label = seeds.labels[seeds.first[i] if seeds.second[i] == at else seeds.second[i]]
-        p_seeds = float(seeds.p[i])
-        p_total = float(total.p[i]) if total is not None else np.nan
-        difference = sign * float(seeds.difference[i])
-        rows[label] = [label, difference, p_seeds, p_total, _verdict(p_seeds, p_total)]
+        p_seeds, p_total = float(seeds.p[i]), np.nan
+        if total is not None and {label, best} <= resampled:
+            p_total = float(total.p[i])
+        verdict = "cannot be told apart"
+        if p_seeds <= ALPHA:
+            everywhere = total is None or p_total <= ALPHA
+            verdict = "worse" if everywhere else "worse on these images"
+        rows[label] = [label, sign * float(seeds.difference[i]), p_seeds, p_total, verdict]
     return pd.DataFrame([rows[label] for label in study.labels if label in rows], columns=columns)
-
-
-def _verdict(p_seeds: float, p_total: float) -> str:
-    if not p_seeds <= ALPHA:
-        return "cannot be told apart"
-    return "worse on these images" if p_total > ALPHA else "worse"
 
 
 def typical_paired_sd(study: Study, metric: str = "AP") -> float:
@@ -159,8 +178,8 @@ def typical_paired_sd(study: Study, metric: str = "AP") -> float:
     return float(np.sqrt(2 * spread * cells / (cells - 1)))
 
 
-def _image_sd(resamples: Resamples, label: str, base: str, seeds: list[int]) -> float:
-    shared = [s for s in seeds if (label, s) in resamples and (base, s) in resamples]
+def _image_sd(resamples: Resamples, label: str, base: str, seeds: pd.Index) -> float:
+    shared = [int(s) for s in seeds if (label, s) in resamples and (base, s) in resamples]
     mine, theirs = mean_over(resamples, label, shared), mean_over(resamples, base, shared)
     return np.nan if mine is None or theirs is None else float((mine - theirs).std(ddof=1))
 
@@ -169,23 +188,28 @@ def _pair_image_sd(
     resamples: Resamples, values: pd.DataFrame, first: NDArray[np.int64], second: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """[pairs]; 0 where a cell was not resampled."""
-    means = [mean_over(resamples, str(label), map(int, values.columns)) for label in values.index]
-    size = next((len(mean) for mean in means if mean is not None), 0)
-    if not size:
+    place = np.full(len(values), -1)
+    means = []
+    for index, label in enumerate(values.index):
+        mean = mean_over(resamples, str(label), map(int, values.columns))
+        if mean is not None:
+            place[index] = len(means)
+            means.append(mean)
+    if not means:
         return np.zeros(len(first))
-    table = np.stack([np.full(size, np.nan) if mean is None else mean for mean in means])
-    covariance = np.atleast_2d(np.cov(table))  # of a single cell: a number
+    covariance = np.atleast_2d(np.cov(np.stack(means)))  # of a single cell: a number
+    one, other = place[first], place[second]
     variance = np.diag(covariance)
-    spread = variance[first] + variance[second] - 2 * covariance[first, second]
-    return np.sqrt(np.maximum(np.nan_to_num(spread), 0.0))
+    spread = variance[one] + variance[other] - 2 * covariance[one, other]
+    return np.where((one >= 0) & (other >= 0), np.sqrt(np.maximum(spread, 0.0)), 0.0)
 
 
-def _welch(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    """Half-width of Welch's interval, which ignores the pairing; [seeds] with NaN for none."""
-    one, other = one[np.isfinite(one)], other[np.isfinite(other)]
-    n, m = len(one), len(other)
-    if n < 2 or m < 2:
-        return float("nan")
-    a, b = one.var(ddof=1) / n, other.var(ddof=1) / m
-    df = (a + b) ** 2 / (a**2 / (n - 1) + b**2 / (m - 1)) if a + b > 0 else n + m - 2
-    return float(half_width(np.sqrt(a + b), 1, df=df))
+def _welch(table: NDArray[np.float64], base: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Half-widths of Welch's intervals, which ignore the pairing: [cells] from [cells, seeds] and
+    the baseline's [seeds]; NaN with fewer than two seeds on a side."""
+    one, other = seed_interval(table), seed_interval(base)
+    a, b = one.sd**2 / one.n, other.sd**2 / other.n
+    with np.errstate(invalid="ignore", divide="ignore"):
+        df = (a + b) ** 2 / (a**2 / (one.n - 1) + b**2 / (other.n - 1))
+    df = np.where(a + b > 0, df, one.n + other.n - 2.0)
+    return half_width(np.sqrt(a + b), 1, df=df)

@@ -79,17 +79,12 @@ def load_sweeps(work_dirs: Iterable[Path]) -> pd.DataFrame:
 
 
 def per_class_frame(states: list[TrialState]) -> pd.DataFrame:
-    """AP in percent by class, one row a finished trial and class: ``label``, ``seed``, ``class``,
-    ``AP`` (missing where the class has no object)."""
-    rows = [
-        {"label": state.entry.label, "seed": state.entry.seed, "class": name, "AP": value}
-        for state in states
-        if state.state == "finished" and state.record is not None
-        for name, value in state.record.per_class.items()
-    ]
-    frame = pd.DataFrame(rows, columns=["label", "seed", "class", "AP"])
-    frame["AP"] = frame["AP"].astype(float)
-    return frame
+    """AP in percent by class, mean over the finished trials of a cell: one row a label, one column
+    a class (missing where the class has no object)."""
+    finished = [s for s in states if s.state == "finished" and s.record is not None]
+    rows = [state.record.per_class for state in finished if state.record is not None]
+    frame = pd.DataFrame(rows, index=[state.entry.label for state in finished], dtype=float)
+    return frame.groupby(level=0, sort=False).mean()
 
 
 def _row(sweep: str, state: TrialState, axes: dict[str, str]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from ablations.sweep.record import PREDICTIONS
 RESAMPLES = 400  # the standard deviation is known to 1 / sqrt(2 x 400) = 3.5 %
 SEED = 0
 LIMIT = 96  # trials to resample at most; the lowest seeds of every cell first
+LIMIT_BYTES = 32 << 20  # of predictions, where there are more trials than that
 CACHE = "resamples"
 ENOUGH_FOR_PROCESSES = 8
 
@@ -68,22 +69,30 @@ def mean_over(resamples: Resamples, label: str, seeds: Iterable[int]) -> NDArray
 
 
 def _chosen(study: Study) -> list[TrialState]:
-    """Up to ``LIMIT`` trials: every cell's lowest seed, the baseline's first, then the next."""
+    """Every cell's lowest seed, those of the baseline and of the best cell first, then the next.
+
+    Up to ``LIMIT`` trials, all of them if there are no more; of more, only as many as keep to
+    ``LIMIT_BYTES``, but one at least.
+    """
     kept = [
         state
         for state in study.records
         if state.state == "finished" and (state.folder / PREDICTIONS).is_file()
     ]
     order = {label: index for index, label in enumerate(study.labels)}
-    seeds = {seed: index for index, seed in enumerate(study.seeds)}
+    means = study.values().mean(axis=1)
+    first = (study.baseline, means.idxmax() if means.notna().any() else None)
     kept.sort(
         key=lambda state: (
-            seeds[state.entry.seed],
-            state.entry.label != study.baseline,
+            state.entry.seed,
+            state.entry.label not in first,
             order[state.entry.label],
         )
     )
-    return kept[:LIMIT]
+    if len(kept) <= LIMIT:
+        return kept
+    sizes = np.cumsum([(state.folder / PREDICTIONS).stat().st_size for state in kept[:LIMIT]])
+    return kept[: max(1, int((sizes <= LIMIT_BYTES).sum()))]
 
 
 def _job(state: TrialState) -> _Job | None:

@@ -24,35 +24,34 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over ``n`` values with its confidence interval ``[low, high]``.
+    """Means over ``n`` values each with their confidence intervals ``[low, high]``; arrays of one
+    shape.
 
     ``sd`` is the standard deviation of one value. ``sd``, ``low`` and ``high`` are NaN for a
     single value: one seed says nothing about the spread over seeds.
     """
 
-    mean: float
-    sd: float
-    n: int
-    low: float
-    high: float
+    mean: NDArray[np.float64]
+    sd: NDArray[np.float64]
+    n: NDArray[np.int64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
 
     @property
-    def half_width(self) -> float:
+    def half_width(self) -> NDArray[np.float64]:
         return (self.high - self.low) / 2
 
 
 def seed_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Estimate:
-    """Mean of ``values`` [seeds] with Student's t interval; NaN values are left out."""
-    kept = np.asarray(values, dtype=np.float64)
-    kept = kept[np.isfinite(kept)]
-    n = len(kept)
-    if n == 0:
-        return Estimate(np.nan, np.nan, 0, np.nan, np.nan)
-    mean = float(kept.mean())
-    if n == 1:
-        return Estimate(mean, np.nan, 1, np.nan, np.nan)
-    sd = float(kept.std(ddof=1))
-    half = float(stats.t.ppf(0.5 + confidence / 2, n - 1)) * sd / np.sqrt(n)
+    """Means of ``values`` [..., seeds] with Student's t intervals; NaN values are left out."""
+    table = np.asarray(values, dtype=np.float64)
+    known = np.isfinite(table)
+    n = known.sum(axis=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.where(known, table, 0.0).sum(axis=-1) / n
+        squares = np.where(known, table - mean[..., None], 0.0) ** 2
+        sd = np.where(n > 1, np.sqrt(squares.sum(axis=-1) / (n - 1)), np.nan)
+        half = half_width(sd, n, confidence=confidence)
     return Estimate(mean, sd, n, mean - half, mean + half)
 
 
@@ -119,31 +118,39 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     return adjusted
 
 
-def power(difference: float, seed_sd: float, n: int, alpha: float = 0.05) -> float:
-    """Chance that a two-sided (paired) t test over ``n`` seeds finds ``difference``."""
-    if n < 2:
-        return 0.0
-    shift = abs(difference) / seed_sd * np.sqrt(n)
+def power(
+    difference: ArrayLike, seed_sd: ArrayLike, n: ArrayLike, alpha: float = 0.05
+) -> NDArray[np.float64]:
+    """Chance that a two-sided (paired) t test over ``n`` >= 2 seeds finds ``difference``; arguments
+    broadcast."""
+    n = np.asarray(n, dtype=np.float64)
+    shift = np.abs(difference) / np.asarray(seed_sd) * np.sqrt(n)
     critical = stats.t.isf(alpha / 2, n - 1)
-    return float(stats.nct.sf(critical, n - 1, shift) + stats.nct.cdf(-critical, n - 1, shift))
+    return stats.nct.sf(critical, n - 1, shift) + stats.nct.cdf(-critical, n - 1, shift)
 
 
 def seeds_needed(
-    difference: float,
-    seed_sd: float,
+    difference: ArrayLike,
+    seed_sd: ArrayLike,
     alpha: float = 0.05,
     wanted: float = 0.8,
     limit: int = 1000,
-) -> int | None:
+) -> NDArray[np.float64]:
     """Fewest seeds at which a paired t test at ``alpha`` finds ``difference`` with the ``wanted``
-    power; ``None`` beyond ``limit`` or where the spread is unknown. ``seed_sd`` is that of one
-    seed's paired difference."""
-    if not np.isfinite(seed_sd) or not np.isfinite(difference) or difference == 0:
-        return None
-    if seed_sd == 0:
-        return 2
-    rough = int(((stats.norm.isf(alpha / 2) + stats.norm.ppf(wanted)) * seed_sd / difference) ** 2)
-    for n in range(max(2, rough), limit + 1):
-        if power(difference, seed_sd, n, alpha) >= wanted:
-            return n
-    return None
+    power; NaN beyond ``limit`` or where the spread is unknown. ``seed_sd`` is that of one seed's
+    paired difference; the two broadcast."""
+    size, sd = np.broadcast_arrays(np.abs(difference), np.asarray(seed_sd, dtype=np.float64))
+    shape, size, sd = size.shape, size.ravel(), sd.ravel()
+    some = np.isfinite(size) & (size > 0)
+    needed = np.where(some & (sd == 0), 2.0, np.nan)
+    reach = stats.norm.isf(alpha / 2) + stats.norm.ppf(wanted)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        n = np.maximum(2.0, np.floor((reach * sd / size) ** 2))  # the normal's: never too many
+    left = np.flatnonzero(some & (sd > 0) & (n <= limit))
+    while len(left):
+        enough = power(size[left], sd[left], n[left], alpha) >= wanted
+        needed[left[enough]] = n[left[enough]]
+        left = left[~enough]
+        n[left] += 1
+        left = left[n[left] <= limit]
+    return needed.reshape(shape)

@@ -8,14 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
-
 from ablations.sweep import run, tracking
+from ablations.sweep.display import in_columns
 from ablations.sweep.errors import UsageError
 from ablations.sweep.estimate import Estimate, estimate
 from ablations.sweep.grid import DEFAULT_PROTOCOL, parse_grid, read_grid
-from ablations.sweep.ledger import Entry
+from ablations.sweep.ledger import Entry, TrialState
 from ablations.sweep.local import default_workers
 from ablations.sweep.plan import load_config, parse_options, plan, prepare_config
 from ablations.sweep.record import LOG
@@ -109,12 +107,12 @@ def unfinished(request: run.Request) -> list[Entry]:
     return list({entry.id: entry for entry in left}.values())
 
 
-def cost(args: argparse.Namespace, request: run.Request) -> Estimate:
-    """What the rest of the request will cost."""
+def cost(args: argparse.Namespace, request: run.Request, states: Sequence[TrialState]) -> Estimate:
+    """What the rest of the request will cost, as its trials stand."""
     config = request.trials[0].config
     iterations = config["train_cfg"]["max_iters"]
     workers = args.workers or len(request.trials)
-    return estimate(run.states(request), config, workers, args.gpus_per_trial, iterations)
+    return estimate(states, config, workers, args.gpus_per_trial, iterations)
 
 
 def print_plan(args: argparse.Namespace, request: run.Request) -> None:
@@ -126,16 +124,13 @@ def print_plan(args: argparse.Namespace, request: run.Request) -> None:
             for s in states
         ]
         found = {"sweep": request.work_dir.name, "trials": trials}
-        json.dump(found | {"estimate": cost(args, request).as_json()}, sys.stdout, indent=1)
+        json.dump(found | {"estimate": cost(args, request, states).as_json()}, sys.stdout, indent=1)
         print()
         return
-    table = Table("trial", "point", "seed", "state", box=None, pad_edge=False)
-    for state in states:
-        table.add_row(state.entry.id, state.entry.label, str(state.entry.seed), state.state)
-    console = Console(highlight=False)
-    console.print(table)
-    console.print(f"{len(states)} trials in {request.work_dir}")
-    console.print(str(cost(args, request)), markup=False)
+    rows = [(s.entry.id, s.entry.label, str(s.entry.seed), s.state) for s in states]
+    print(in_columns(("trial", "point", "seed", "state"), rows))
+    print(f"{len(states)} trials in {request.work_dir}")
+    print(cost(args, request, states))
 
 
 def headline(args: argparse.Namespace, request: run.Request) -> str:
@@ -143,7 +138,7 @@ def headline(args: argparse.Namespace, request: run.Request) -> str:
     at_a_time = f"{args.workers} at a time; " if args.workers else ""
     return (
         f"{request.grid.name}: {len(request.trials)} trials in {request.work_dir}, "
-        f"{at_a_time}{cost(args, request)}"
+        f"{at_a_time}{cost(args, request, run.states(request))}"
     )
 
 

@@ -20,7 +20,7 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 
 from ablations.sweep.launcher import MAX_ATTEMPTS, Job, Watch, call, note_death
-from ablations.sweep.ledger import Entry, trial_folder, trial_state
+from ablations.sweep.ledger import Entry, Standings, trial_folder, trial_state
 
 STOP_TIMEOUT = 60.0  # seconds a trial gets to write its checkpoint
 _POLL = 1.0
@@ -106,6 +106,7 @@ class LocalLauncher:
         context = fork_server(job.entry_point.split(":")[0])
         gpus = visible_gpus()
         waiting = deque(job.entries)
+        standings = Standings(job.work_dir, job.entries)
         attempts: dict[str, int] = {}
         running: list[_Running] = []
         free = list(range(self.workers))
@@ -133,13 +134,13 @@ class LocalLauncher:
                     again = state.state == "interrupted" and trial.exit_code != 130
                     if again and attempts[trial.entry.id] < MAX_ATTEMPTS:
                         waiting.append(trial.entry)
-                watch(job.states())
+                watch(standings.read())
         except BaseException:
             _stop(running)
             raise
         finally:
             signal.signal(signal.SIGTERM, previous)
-            watch(job.states())
+            watch(standings.read())
 
     def _start(
         self,

@@ -153,21 +153,25 @@ def plan(config: dict[str, Any], grid: Grid, seeds: Sequence[int]) -> Iterator[T
     Raises:
         UsageError: the grid sets a path that the config does not have.
     """
+    resolved = [_resolved(config, point) for point in grid.points]
+    reduced: Reduced = {}
     for seed in seeds:
-        seeded = _seeded(config, seed)
-        for point in grid.points:
-            resolved = seeded
-            for path, value in point.overrides.items():
-                resolved = override(resolved, path, value)
-            identity = _identity(resolved)
-            yield Trial(trial_id(identity), point, seed, resolved, identity)
+        for point, own in zip(grid.points, resolved, strict=True):
+            seeded = _seeded(own, seed)
+            identity = _identity(seeded, reduced)
+            yield Trial(trial_id(identity), point, seed, seeded, identity)
+
+
+def _resolved(config: dict[str, Any], point: Point) -> dict[str, Any]:
+    for path, value in point.overrides.items():
+        config = override(config, path, value)
+    return config
 
 
 def _seeded(config: dict[str, Any], seed: int) -> dict[str, Any]:
     config = {**config, "randomness": {**config.get("randomness", {}), "seed": seed}}
     if config.get("train_dataloader", {}).get("dataset", {}).get("type") == "StreamDataset":
-        config = copy.deepcopy(config)
-        config["train_dataloader"]["dataset"]["seed"] = seed
+        config = override(config, "+train_dataloader.dataset.seed", seed)
     return config
 
 
@@ -177,7 +181,12 @@ def trial_id(identity: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _identity(config: dict[str, Any]) -> dict[str, Any]:
+Reduced = dict[int, tuple[Any, Any]]
+"""Parts of configs, by their id: the part (so that it stays alive) and what the trial id sees of
+it. Trials share most of their parts."""
+
+
+def _identity(config: dict[str, Any], reduced: Reduced) -> dict[str, Any]:
     kept = {key: config[key] for key in _RELEVANT if config.get(key) is not None}
     if "custom_hooks" in kept:
         hooks = [hook for hook in kept["custom_hooks"] if hook.get("type") not in _WATCHERS]
@@ -189,14 +198,22 @@ def _identity(config: dict[str, Any]) -> dict[str, Any]:
         wrapped = config.get("train_dataloader", {}).get("dataset", {})
         root = inner_dataset(wrapped).get("data_root")
         kept["dataset_info"] = {"name": Path(root).name if root else "unnamed"}
-    return _without(kept)
+    return {key: _without(value, reduced) for key, value in kept.items()}
 
 
-def _without(node: Any) -> Any:
-    if isinstance(node, dict):
-        return {str(k): _without(v) for k, v in node.items() if k not in _IRRELEVANT}
-    if isinstance(node, list | tuple):
-        return [_without(item) for item in node]
+def _without(node: Any, reduced: Reduced) -> Any:
+    if isinstance(node, dict | list | tuple):
+        if id(node) not in reduced:
+            if isinstance(node, dict):
+                less: Any = {
+                    str(key): _without(value, reduced)
+                    for key, value in node.items()
+                    if key not in _IRRELEVANT
+                }
+            else:
+                less = [_without(item, reduced) for item in node]
+            reduced[id(node)] = node, less
+        return reduced[id(node)][1]
     if isinstance(node, int) and not isinstance(node, bool):
         return float(node) if abs(node) < 2**53 else node  # gamma=2 and gamma=2.0 are one trial
     return node
@@ -213,9 +230,18 @@ def differences(old: Any, new: Any, path: str = "") -> list[str]:
     return [] if old == new else [f"{path}: {old!r} -> {new!r}"]
 
 
-def config_text(config: dict[str, Any]) -> str:
-    """A config as a Python file that mmengine reads back to the same values."""
+def config_text(config: dict[str, Any], known: dict[int, str] | None = None) -> str:
+    """A config as a Python file that mmengine reads back to the same values.
+
+    Args:
+        config: the config.
+        known: texts of values by their id, to format what several configs share only once; the
+            configs must outlive it.
+    """
+    known = {} if known is None else known
     lines = []
     for key, value in config.items():
-        lines.append(f"{key} = {pprint.pformat(value, width=100, sort_dicts=False)}")
+        if id(value) not in known:
+            known[id(value)] = pprint.pformat(value, width=100, sort_dicts=False)
+        lines.append(f"{key} = {known[id(value)]}")
     return "\n".join(lines) + "\n"

@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
@@ -31,6 +32,7 @@ from ablations.sweep.plan import Trial, config_text, differences
 from ablations.sweep.record import CONFIG, RECORD, TRIAL, read_record
 
 PREFLIGHT = "ablations.training.preflight"
+WRITERS = 16  # files written at a time
 
 
 @dataclass(frozen=True)
@@ -142,13 +144,7 @@ def write_sweep(request: Request, data: dict[str, Any], command: Sequence[str]) 
     """Add the request to its work directory: manifest, annotations, a folder for each trial."""
     work_dir = request.work_dir
     _keep_annotations(work_dir, data)
-    for trial, entry in zip(request.trials, entries(request), strict=True):
-        folder = trial_folder(work_dir, trial.id)
-        if (folder / TRIAL).is_file():
-            continue
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / CONFIG, _header(entry) + config_text(trial.config))
-        write_json(folder / TRIAL, _trial_json(request, trial, entry, data))
+    _write_trials(request, data)
     manifest = read_manifest(work_dir) or Manifest(
         sweep=work_dir.name,
         grid=request.grid.describe(),
@@ -175,6 +171,24 @@ def write_sweep(request: Request, data: dict[str, Any], command: Sequence[str]) 
             trials=[*manifest.trials, *added],
         ),
     )
+
+
+def _write_trials(request: Request, data: dict[str, Any]) -> None:
+    texts: dict[int, str] = {}  # what trials share is formatted once
+
+    def write(trial: Trial, entry: Entry) -> None:
+        folder = trial_folder(request.work_dir, trial.id)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / CONFIG, _header(entry) + config_text(trial.config, texts))
+        write_json(folder / TRIAL, _trial_json(request, trial, entry, data))
+
+    new: dict[str, tuple[Trial, Entry]] = {}  # points that are one experiment share a trial
+    for trial, entry in zip(request.trials, entries(request), strict=True):
+        if not (trial_folder(request.work_dir, trial.id) / TRIAL).is_file():
+            new.setdefault(trial.id, (trial, entry))
+    with ThreadPoolExecutor(WRITERS) as pool:  # each waits for the disk, twice
+        for done in [pool.submit(write, *pair) for pair in new.values()]:
+            done.result()
 
 
 def _header(entry: Entry) -> str:

@@ -31,7 +31,7 @@ from ablations.sweep.errors import UsageError, one_of
 from ablations.sweep.files import read_json, write_json
 from ablations.sweep.launcher import MAX_ATTEMPTS, Job, Watch, call, note_death
 from ablations.sweep.lease import TIME_TO_LIVE
-from ablations.sweep.ledger import Entry, TrialState, trial_folder, trial_state
+from ablations.sweep.ledger import Entry, Standings, TrialState, trial_folder, trial_state
 from ablations.sweep.local import free_port
 from ablations.sweep.record import STATUS
 
@@ -386,8 +386,9 @@ class SlurmLauncher:
     def follow(self, job: Job, watch: Watch) -> None:
         """Show the job's trials until none of them waits or runs any more."""
         asked = -self.poll
+        standings = Standings(job.work_dir, job.entries)
         while True:
-            states = job.states()
+            states = standings.read()
             watch(states)
             if all(state.record is not None for state in states):
                 break

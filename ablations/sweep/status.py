@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
-from ablations.sweep.display import describe
+from ablations.sweep.display import describe, in_columns
 from ablations.sweep.ledger import TrialState, sweep_states
 from ablations.sweep.slurm import SlurmDownError, SlurmJob, jobs, settle, submissions
+
+MOST_NAMES = 20  # of missing trials in one line
 
 
 def show(work_dir: Path, console: Console) -> int:
@@ -21,11 +22,10 @@ def show(work_dir: Path, console: Console) -> int:
     Raises:
         FileNotFoundError: there is no sweep in ``work_dir``.
     """
-    sweep_states(work_dir)
     found, down = _ask_slurm(work_dir)
     manifest, states = sweep_states(work_dir)
     states = list({state.entry.id: state for state in states}.values())
-    console.print(_table(states, found, slurm=bool(submissions(work_dir))))
+    console.out(_table(states, found, slurm=bool(submissions(work_dir))), highlight=False)
     counts = Counter(state.state for state in states)
     console.print(", ".join(f"{count} {state}" for state, count in sorted(counts.items())))
     if down:
@@ -33,10 +33,11 @@ def show(work_dir: Path, console: Console) -> int:
         return 0
     missing = [state for state in states if is_missing(state, found)]
     if missing:
-        names = ", ".join(f"{state.entry.label} seed {state.entry.seed}" for state in missing)
+        names = [f"{state.entry.label} seed {state.entry.seed}" for state in missing[:MOST_NAMES]]
+        more = f" and {len(missing) - MOST_NAMES} more" if len(missing) > MOST_NAMES else ""
         console.print(
-            f"missing, neither done nor queued: {names}; the same command continues: "
-            f"{manifest.commands[-1]['command']}",
+            f"missing, neither done nor queued: {', '.join(names)}{more}; the same command "
+            f"continues: {manifest.commands[-1]['command']}",
             markup=False,
             soft_wrap=True,
         )
@@ -57,16 +58,13 @@ def _ask_slurm(work_dir: Path) -> tuple[dict[str, SlurmJob], str]:
         return {}, str(error)
 
 
-def _table(states: Sequence[TrialState], found: Mapping[str, SlurmJob], slurm: bool) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for name in ("trial", "point", "seed", "state", "iteration", "loss", "left"):
-        table.add_column(name, no_wrap=True)
-    for name in ["Slurm", "reason"] if slurm else ["reason"]:
-        table.add_column(name, overflow="fold")
+def _table(states: Sequence[TrialState], found: Mapping[str, SlurmJob], slurm: bool) -> str:
+    header = ["trial", "point", "seed", "state", "iteration", "loss", "left"]
+    rows = []
     for state in states:
         row = [state.entry.id, state.entry.label, str(state.entry.seed), *describe(state)]
         if slurm:
             job = found.get(state.entry.id)
             row.append(f"{job.id} {job.state} {job.detail}".strip() if job else "?")
-        table.add_row(*row, state.reason or "")
-    return table
+        rows.append([*row, state.reason or ""])
+    return in_columns([*header, *(["Slurm", "reason"] if slurm else ["reason"])], rows)

@@ -1,10 +1,10 @@
 """RetinaNet on a narrow ResNet-18, for ten classes at 96 px on a CPU core.
 
 mmdet's detector with a quarter of ResNet-18's width and without its last stage, two pyramid levels
-(strides 8 and 16: the digits are 60 px at most), nine anchors a location and one convolution in each
-subnet. Group normalisation in the pyramid and the subnets, which the paper's RetinaNet has not, lets
-a short schedule converge with every loss: without it, trials with gamma = 2 lost ten AP to a bump of
-the loss in the warm-up.
+(strides 8 and 16: the digits are 60 px at most), nine anchors a location and one convolution in
+each subnet. Group normalisation in the pyramid and the subnets, which the paper's RetinaNet has
+not, lets a short schedule converge with every loss: without it, trials with gamma = 2 lost ten AP
+to a bump of the loss in the warm-up.
 """
 
 norm = dict(type="GN", num_groups=8, requires_grad=True)

@@ -42,6 +42,10 @@ PROTOCOL = {
     "pretrained": None,
     "regression_loss": "L1Loss",
 }
+VERSIONS = {
+    **{"python": "3.11.7", "torch": "2.13.0+cpu", "torchvision": "0.28.0", "mmengine": "0.10.7"},
+    **{"mmcv": "2.1.0", "mmdet": "3.3.0", "numpy": "2.4.6", "pycocotools": "2.0.11"},
+}
 CLASSES = tuple("0123456789")
 
 
@@ -62,6 +66,7 @@ class Plan:
     iterations: int = 200
     generator_seed: int = 0
     images_dir: Path | None = None
+    distinct: int = 0  # so many trials have files of their own, the others links; 0: all
 
 
 def label_of(point: dict[str, Any]) -> str:
@@ -112,11 +117,17 @@ def fabricate(work_dir: Path, plan: Plan | None = None) -> Path:
     write_manifest(work_dir, manifest)
     annotations = _annotations(work_dir, plan, rng) if plan.images else ""
     shifts = {seed: rng.normal(0, plan.seed_shift) for seed in plan.seeds}
-    for entry in entries:
+    kept: list[dict[Path, str]] = []
+    for number, entry in enumerate(entries):
         ap = 40 + plan.effects.get(entry.label, 0.0) + shifts[entry.seed]
         ap += rng.normal(0, plan.noise)
         state = plan.states.get((entry.label, entry.seed), "finished")
-        _trial(work_dir, plan, entry, state, ap, annotations, rng)
+        cell = number // len(plan.seeds)
+        full = plan.distinct and len(kept) >= plan.distinct
+        links = kept[cell % plan.distinct] if full else None
+        files = _trial(work_dir, plan, entry, state, ap, annotations, rng, links)
+        if files and not links:
+            kept.append(files)
     return work_dir
 
 
@@ -128,18 +139,24 @@ def _trial(
     ap: float,
     annotations: str,
     rng: np.random.Generator,
-) -> None:
+    links: dict[Path, str] | None,
+) -> dict[Path, str]:
+    """Returns the trial's files with their checksums."""
     if state == "pending":
-        return
+        return {}
     folder = trial_folder(work_dir, entry.id)
     folder.mkdir(parents=True)
     if state == "interrupted":
         write_json(folder / waist.STATUS, {"iteration": 120})
-        return
+        return {}
     finished = state == "finished"
-    files = _files(folder, plan, entry, rng) if plan.files and finished else {}
-    if plan.images and finished:
-        files |= _predictions(work_dir, folder, annotations, ap, rng)
+    files: dict[str, str] = {}
+    if finished and links:
+        files = _links(folder, links)
+    elif finished:
+        files = _files(folder, plan, entry, rng) if plan.files else {}
+        if plan.images:
+            files |= _predictions(work_dir, folder, annotations, ap, rng)
     offsets = dict(zip(METRICS, (0, 18, 2, -12, 1, 9), strict=True))
     metrics = {name: ap + offset for name, offset in offsets.items()} if finished else {}
     reasons = {"failed": "ValueError: no such thing", "diverged": "loss became NaN at iteration 12"}
@@ -182,11 +199,19 @@ def _trial(
                 },
                 "classes": list(CLASSES),
             },
-            versions={"torch": "2.13.0", "mmdet": "3.3.0"},
+            versions=VERSIONS,
             git={"commit": "0123456789abcdef", "dirty": False},
             files=files,
         ),
     )
+    return {folder / name: digest for name, digest in files.items()}
+
+
+def _links(folder: Path, files: dict[Path, str]) -> dict[str, str]:
+    """Another trial's files under this one's name."""
+    for path in files:
+        (folder / path.name).hardlink_to(path)
+    return {path.name: digest for path, digest in files.items()}
 
 
 def _where(work_dir: Path, plan: Plan, annotations: str) -> dict[str, str]:

@@ -18,13 +18,17 @@ def per_class(study: Study, out: Path) -> Section:
     frame = per_class_frame(study.states)
     if frame.empty:
         return Section("")
-    wide = frame.pivot_table(index="label", columns="class", values="AP", sort=False)
-    wide = wide.reindex([label for label in study.labels if label in wide.index])
+    wide = frame.reindex([label for label in study.labels if label in frame.index])
     shown_classes = list(wide.columns[:WIDEST])
     text = pd.DataFrame({"cell": wide.index})
     for name in shown_classes:
         text[str(name)] = [number(value) for value in wide[name]]
-    table = Table("per_class", "AP by class in percent, mean over seeds", text, wide.reset_index())
+    table = Table(
+        "per_class",
+        "AP by class in percent, mean over seeds",
+        text,
+        wide.reset_index(names="label"),
+    )
     more = (
         f"The first {WIDEST} of {wide.shape[1]} classes; the CSV has all."
         if wide.shape[1] > WIDEST

@@ -7,6 +7,7 @@ import pandas as pd
 
 from ablations.analysis.agreement import agreement
 from ablations.analysis.comparisons import (
+    MOST_PAIRS,
     against_baseline,
     against_best,
     all_pairs,
@@ -135,12 +136,25 @@ def _best(study: Study, resamples: Resamples) -> Section:
         data,
     )
     count = len(data) * (len(data) - 1) // 2
+    many = count > MOST_PAIRS
     note = (
-        "A cell is called worse only if that holds at 5 % after Holm's correction over *all* "
-        f"{count} pairs of cells, because the best cell is picked on the same numbers; *worse on "
-        "these images* holds over seeds, but not if other validation images are allowed for. "
-        "Variances are moderated: each pair's is shrunk towards the common one, the more the more "
-        "alike they are."
+        f"A cell is called worse only if that holds at 5 % after {'Bonferroni' if many else 'Holm'}"
+        f"'s correction over *all* {count} pairs of cells, because the best cell is picked on the "
+        "same numbers; *worse on these images* holds over seeds, but not if other validation "
+        "images are allowed for"
+        + (
+            ", or the cell has no resampled trial"
+            if resamples and data["p_total"].isna().sum() > 1
+            else ""
+        )
+        + ". Variances are moderated: each pair's is shrunk towards the common one, the more the "
+        "more alike they are."
+        + (
+            f" Only the {len(data) - 1} pairs with the best cell are compared, and the common "
+            f"variance is that of {MOST_PAIRS} random pairs."
+            if many
+            else ""
+        )
     )
     if data["p_seeds"].isna().all():
         note = "With one seed no cell can be told from the best one."
@@ -155,7 +169,7 @@ def _seeds(study: Study) -> Section:
         return Section(
             paragraphs(title, "It takes two seeds or more to tell how many seeds are needed.")
         )
-    needed = [seeds_needed(difference, sd) for difference in RESOLVED]
+    needed = seeds_needed(RESOLVED, sd)
     text = pd.DataFrame(
         {
             "difference in AP": [number(value) for value in RESOLVED],
@@ -238,5 +252,5 @@ def _p(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _count(value: float | None) -> str:
-    return MISSING if value is None or not np.isfinite(value) else f"{int(value)}"
+def _count(value: float) -> str:
+    return f"{int(value)}" if np.isfinite(value) else MISSING

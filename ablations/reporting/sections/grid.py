@@ -18,6 +18,9 @@ from ablations.reporting.figures.style import new_figure, save
 from ablations.reporting.sections.section import Section, heading, paragraphs, picture, shown
 from ablations.reporting.tables import MISSING, Table, number, plain, with_half_width
 
+MOST_CELLS = 200
+"""Beyond this many cells the grid's figures are left out: nobody could read them."""
+
 OTHER_PROTOCOL = (
     "The paper's columns are COCO with its own protocol (ResNet-50-FPN, 600 px, 90k iterations): "
     "**another data set, so the levels are not comparable**, only the order of the rows is."
@@ -71,7 +74,7 @@ def table_2(study: Study, out: Path) -> Section:
 
 
 def _beside_paper(chosen: list[BestAlpha], cells: pd.DataFrame, out: Path) -> str:
-    if not any(best.label for best in chosen):
+    if not any(best.label for best in chosen) or len(cells) > MOST_CELLS:
         return ""
     figure = new_figure(8.0, 3.2, columns=2)
     plot_beside_paper(figure.axes[0], figure.axes[1], chosen, cells)
@@ -125,6 +128,8 @@ def all_cells(study: Study, out: Path) -> Section:
 def _grid_figures(
     study: Study, pairs: dict[tuple[float, float], str], cells: pd.DataFrame, out: Path
 ) -> str:
+    if len(pairs) > MOST_CELLS:
+        return f"The figures are left out: they would show {len(pairs)} cells, not {MOST_CELLS}."
     gammas, alphas = ({pair[i] for pair in pairs} for i in (0, 1))
     figure = new_figure(1.9 + 1.25 * len(alphas), 1.0 + 0.72 * len(gammas))
     plot_heat_map(figure.axes[0], pairs, cells)

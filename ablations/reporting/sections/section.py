@@ -22,10 +22,16 @@ def paragraphs(*parts: str) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
+MOST_ROWS = 200
+"""Rows of a table in the text; its files have all of them."""
+
+
 def shown(table: Table) -> str:
     """A table in the text: its caption, itself, and where its numbers are."""
     files = f"[CSV](tables/{table.name}.csv), [LaTeX](tables/{table.name}.tex)"
-    return f"*{table.caption}* ({files})\n\n{to_markdown(table.text)}"
+    rows = len(table.text)
+    cut = f"The first {MOST_ROWS} of {rows} rows; the files have all." if rows > MOST_ROWS else ""
+    return paragraphs(f"*{table.caption}* ({files})", to_markdown(table.text[:MOST_ROWS]), cut)
 
 
 def picture(name: str, description: str) -> str:
