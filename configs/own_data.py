@@ -14,6 +14,7 @@ data_root = "data/own/"  # <- holds annotations/{train,val}.json, train/ and val
 classes = ("cat", "dog")  # <- names of the annotations' categories
 dataset_info = dict(_delete_=True, name="own", version=1)  # <- tells your data sets apart
 scale = (256, 256)  # <- images are resized to fit into it
+setting = ""  # <- how you chose all this, for the report
 
 # Two coarser pyramid levels than for the digits: objects of 20 to 300 px.
 model = dict(

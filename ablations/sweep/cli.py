@@ -5,6 +5,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,6 +81,7 @@ def resolve(args: argparse.Namespace) -> run.Request:
     path = args.config or spec.get("config") or DEFAULT_CONFIG
     base = load_config(path)
     grid = parse_grid(grid_name, spec, base.get("protocol", DEFAULT_PROTOCOL))
+    grid = replace(grid, note=" ".join(filter(None, (grid.note, base.get("setting")))))
     options = parse_options(args.cfg_options)
     for own in {path.lstrip("+") for point in grid.points for path in point.overrides}:
         for asked in (option.lstrip("+") for option in options):

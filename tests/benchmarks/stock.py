@@ -51,7 +51,14 @@ def stock(config: dict[str, Any], interval: int = 50) -> dict[str, Any]:
         interval: iterations between lines of mmengine's log.
     """
     config = copy.deepcopy(config)
-    for name in ("custom_hooks", "visualizer", "expected_cost", "protocol", "dataset_info"):
+    for name in (
+        "custom_hooks",
+        "visualizer",
+        "expected_cost",
+        "protocol",
+        "setting",
+        "dataset_info",
+    ):
         config.pop(name, None)
     model = config["model"]
     model["data_preprocessor"]["type"] = "DetDataPreprocessor"

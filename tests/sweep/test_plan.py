@@ -52,7 +52,7 @@ def test_paths_and_workers_do_not_change_an_id(config: dict) -> None:
         ("optim_wrapper.optimizer.lr", 0.1),
         ("train_cfg.max_iters", 7),
         ("train_dataloader.batch_size", 8),
-        ("model.neck.out_channels", 32),
+        ("model.neck.out_channels", 64),
         ("dataset_info.version", 99),
     ],
 )
