@@ -2,13 +2,13 @@
 
     python runners/sweep.py --grid alpha_ce --config configs/own_data.py
 
-The detector is the embedded one; any one-stage detector of mmdet with a ``loss_cls`` will do
-(`fcos_r18_digits.py` and `atss_r18_digits.py` beside this file are two), and so will
-`retinanet_r50_coco_600.py` for a GPU. Grids that set the head's loss work on all of them; one that
-sets what a detector does not have says so and starts nothing.
+The detector is the embedded one with larger anchors added; any one-stage detector of mmdet with a
+``loss_cls`` will do (`fcos_r18_digits.py` and `atss_r18_digits.py` beside this file are two), and
+so will `retinanet_r50_coco_600.py` for a GPU. Grids that set the head's loss work on all of them;
+one that sets what a detector does not have says so and starts nothing.
 """
 
-_base_ = ["retinanet_r18_digits.py"]  # <- the detector and its schedule
+_base_ = ["retinanet_r18_four_levels.py"]  # <- the detector and its schedule
 
 data_root = "data/own/"  # <- holds annotations/{train,val}.json, train/ and val/
 classes = ("cat", "dog")  # <- names of the annotations' categories
@@ -16,11 +16,7 @@ dataset_info = dict(_delete_=True, name="own", version=1)  # <- tells your data 
 scale = (256, 256)  # <- images are resized to fit into it
 setting = ""  # <- how you chose all this, for the report
 
-# Two coarser pyramid levels than for the digits: objects of 20 to 300 px.
-model = dict(
-    neck=dict(num_outs=4),
-    bbox_head=dict(num_classes=len(classes), anchor_generator=dict(strides=[8, 16, 32, 64])),
-)
+model = dict(bbox_head=dict(num_classes=len(classes)))
 
 _train = dict(
     data_root=data_root,

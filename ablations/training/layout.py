@@ -58,7 +58,8 @@ class StackedPreprocessor(DetDataPreprocessor):
         for sample in samples:
             if sample.metainfo.get("batch_input_shape") != shape:
                 sample.set_metainfo({"batch_input_shape": shape, "pad_shape": shape})
-        samples = self.cast_data(samples)
+        if self.device.type != "cpu":  # mmdet makes a new sample of each, also where nothing moves
+            samples = self.cast_data(samples)
         if self.boxtype2tensor:
             from mmdet.models.utils.misc import samplelist_boxtype2tensor
 

@@ -47,7 +47,7 @@ def own_config(folder: Path, detector: str) -> None:
     """A copy of configs/own_data.py on another detector, cut down for a test."""
     text = (REPOSITORY / "configs" / "own_data.py").read_text()
     base = REPOSITORY / "configs" / f"{detector}.py"
-    named = text.replace('_base_ = ["retinanet_r18_digits.py"]', f'_base_ = ["{base}"]')
+    named = text.replace('_base_ = ["retinanet_r18_four_levels.py"]', f'_base_ = ["{base}"]')
     assert named != text
     (folder / "mine.py").write_text(named)
     (folder / "config.py").write_text(OWN.format(base="mine.py"))
@@ -59,7 +59,7 @@ def own_config(folder: Path, detector: str) -> None:
     "detector",
     [
         "fcos_r18_digits",
-        pytest.param("retinanet_r18_digits", marks=pytest.mark.slow),
+        pytest.param("retinanet_r18_four_levels", marks=pytest.mark.slow),
         pytest.param("atss_r18_digits", marks=pytest.mark.slow),
     ],
 )
@@ -81,7 +81,7 @@ def test_own_data_of_any_size_on_a_detector_with_a_loss_cls(
 
 
 def test_own_data_that_is_not_there_is_one_line(sweep, tiny: Path) -> None:
-    own_config(tiny, "retinanet_r18_digits")
+    own_config(tiny, "retinanet_r18_four_levels")
     (tiny / "own" / "annotations" / "val.json").unlink()
     done = sweep(*FLAGS, "--config", "config.py")
     assert done.returncode == 2
