@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 # Each step leaves a stamp, so that an interrupted set-up goes on where it stopped.
 STEP := .venv/.step
 
-.PHONY: setup sweep test test-all lint bench coverage clean
+.PHONY: setup sweep test test-all lint bench bench-launch coverage clean
 
 setup: $(STEP)-project
 
@@ -42,6 +42,10 @@ coverage: setup
 # The losses side by side with their rivals: ratios first, into reports/benchmarks/.
 bench: setup
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/bench_losses.py
+
+# What launching a trial costs, locally and on a Slurm that it starts here, into reports/benchmarks/.
+bench-launch: setup
+	PYTHONPATH=. $(BIN)/python tests/benchmarks/bench_launch.py
 
 $(STEP)-venv:
 	@echo "== making .venv from $(PYTHON)"
