@@ -146,7 +146,8 @@ def report(trials: int) -> str:
         f"The gaps between trials ran from {spread[0]} locally and from {spread[1]} on Slurm. "
         f"Every task on Slurm imports torch and mmdet anew ({import_seconds():.1f} s here); the "
         "local launcher does so once a sweep and forks. "
-        f"The command returns after {slurm.returned:.1f} s on Slurm, when the array is queued.",
+        f"The command returns after {slurm.returned:.1f} s on Slurm, when the array is queued. "
+        "Whatever else the machine did meanwhile (see the load) stretches both columns.",
     ]
     return "\n".join(lines) + "\n"
 
