@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 # Each step leaves a stamp, so that an interrupted set-up goes on where it stopped.
 STEP := .venv/.step
 
-.PHONY: setup sweep test test-all lint bench bench-sweep bench-harness bench-wandb coverage clean
+.PHONY: setup sweep test test-all lint bench bench-sweep bench-harness bench-launch bench-wandb coverage clean
 
 setup: $(STEP)-project
 
@@ -54,6 +54,10 @@ bench-sweep: setup
 # What planning, launching, showing and reporting ten thousand trials cost.
 bench-harness: setup
 	$(BIN)/python tests/benchmarks/bench_harness.py
+
+# What launching a trial costs, locally and on a Slurm that it starts here, into reports/benchmarks/.
+bench-launch: setup
+	PYTHONPATH=. $(BIN)/python tests/benchmarks/bench_launch.py
 
 $(STEP)-venv:
 	@echo "== making .venv from $(PYTHON)"
