@@ -42,11 +42,14 @@ def main(arguments: list[str] | None = None) -> int:
         if args.retry_failed:
             run.set_failed_aside(request)
         todo = cli.unfinished(request)
+        changed = bool(todo)
         if todo:
             checked = (run.preflight_without_torch if slurm else run.preflight)(request)
             for line in checked["notes"]:
                 print(line, flush=True)
             run.write_sweep(request, checked["data"], run.command_line())
+            todo = cli.unfinished(request)
+        if todo:
             print(cli.headline(args, request), flush=True)
             job = Job(request.work_dir, todo, gpus_per_trial=args.gpus_per_trial)
             if slurm and not args.wait:
@@ -57,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             print(f"all {len(request.trials)} trials of {request.work_dir} are done", flush=True)
     if not args.no_report:
-        report(request.work_dir, bool(todo))
+        report(request.work_dir, changed)
     if args.wandb != "disabled":
         from ablations.reporting.wandb_sync import after_sweep
 

@@ -7,6 +7,7 @@ Columns of a frame of trials, in this order:
   point has no such coordinate; a coordinate that carries the name of another column is written as
   ``point.<name>``;
 - ``state``: pending, running, interrupted, finished, diverged or failed, and ``reason``;
+- ``taken_from``: the sweep that trained the trial, missing where that is its own;
 - ``AP``, ``AP50``, ``AP75``, ``AP_S``, ``AP_M``, ``AP_L``: COCO box AP in percent;
 - ``iterations``, ``iteration_s`` (median), ``train_s``, ``evaluation_s``, ``wall_s``, ``device_s``
   (wall x processes), all in seconds, ``peak_memory_bytes``, ``device``;
@@ -24,7 +25,7 @@ from ablations.sweep.ledger import Manifest, TrialState, sweep_states
 from ablations.sweep.record import METRICS
 
 IDENTITY = ("sweep", "trial_id", "label", "seed")
-STANDING = ("state", "reason")
+STANDING = ("state", "reason", "taken_from")
 TIMINGS = ("iterations", "iteration_s", "train_s", "evaluation_s", "wall_s", "device_s")
 COST = (*TIMINGS, "peak_memory_bytes", "device")
 RESERVED = frozenset((*IDENTITY, *STANDING, *METRICS, *COST, "loss_config"))
@@ -100,6 +101,7 @@ def _row(sweep: str, state: TrialState, axes: dict[str, str]) -> dict[str, Any]:
     row |= {axes[name]: value for name, value in entry.point.items()}
     if record is None:
         return row
+    row["taken_from"] = record.taken_from.get("sweep")
     row |= {name: _number(record.metrics.get(name)) for name in METRICS}
     row |= {name: _number(record.timings.get(name)) for name in TIMINGS}
     row["peak_memory_bytes"] = record.peak_memory_bytes or np.nan

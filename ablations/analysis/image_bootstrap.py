@@ -6,6 +6,7 @@ ranking easier), by nearly as much on both sides of a difference.
 """
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import threading
@@ -21,14 +22,14 @@ from numpy.typing import NDArray
 from ablations.analysis.matching import match_trial
 from ablations.analysis.resampling import image_weights, resampled_ap
 from ablations.analysis.study import Study
-from ablations.sweep.files import sha256
+from ablations.sweep.files import read_json, sha256
 from ablations.sweep.ledger import TrialState
 from ablations.sweep.record import PREDICTIONS
 
 RESAMPLES = 400  # the standard deviation is known to 1 / sqrt(2 x 400) = 3.5 %
 SEED = 0
 LIMIT = 96  # trials to resample at most; the lowest seeds of every cell first
-LIMIT_BYTES = 32 << 20  # of predictions, where there are more trials than that
+LIMIT_BYTES = 5 << 20  # of predictions, where there are more trials than that: ten seconds' work
 CACHE = "resamples"
 ENOUGH_FOR_PROCESSES = 8
 
@@ -72,7 +73,7 @@ def _chosen(study: Study) -> list[TrialState]:
     """Every cell's lowest seed, those of the baseline and of the best cell first, then the next.
 
     Up to ``LIMIT`` trials, all of them if there are no more; of more, only as many as keep to
-    ``LIMIT_BYTES``, but one at least.
+    ``LIMIT_BYTES``, but two at least.
     """
     kept = [
         state
@@ -92,7 +93,7 @@ def _chosen(study: Study) -> list[TrialState]:
     if len(kept) <= LIMIT:
         return kept
     sizes = np.cumsum([(state.folder / PREDICTIONS).stat().st_size for state in kept[:LIMIT]])
-    return kept[: max(1, int((sizes <= LIMIT_BYTES).sum()))]
+    return kept[: max(2, int((sizes <= LIMIT_BYTES).sum()))]
 
 
 def _job(state: TrialState) -> _Job | None:
@@ -119,7 +120,9 @@ def _compute_all(jobs: list[_Job]) -> list[NDArray[np.float64]]:
     """On all cores, where it is worth a pool and forking is safe (a single thread)."""
     workers = len(os.sched_getaffinity(0))
     if len(jobs) < ENOUGH_FOR_PROCESSES or workers == 1 or threading.active_count() > 1:
-        return [_compute(job) for job in jobs]
+        values = [_compute(job) for job in jobs]
+        _truth.cache_clear()
+        return values
     context = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
         return list(pool.map(_compute, jobs))
@@ -128,9 +131,8 @@ def _compute_all(jobs: list[_Job]) -> list[NDArray[np.float64]]:
 def _compute(job: _Job) -> NDArray[np.float64]:
     if sha256(job.predictions) != job.digest:
         raise ValueError(f"{job.predictions} is not the file that its record describes")
-    matches = match_trial(job.annotations, job.predictions, job.classes)
-    generator = np.random.default_rng(SEED)
-    weights = image_weights(len(matches.image_ids), RESAMPLES, generator)
+    matches = match_trial(job.annotations, job.predictions, job.classes, _truth)
+    weights = _weights(len(matches.image_ids))
     ap = resampled_ap(matches, weights, areas=1)[0].reshape(-1, RESAMPLES)
     values = 100 * np.nanmean(ap, axis=0)
     with contextlib.suppress(OSError):  # a read-only sweep: compute again next time
@@ -139,6 +141,15 @@ def _compute(job: _Job) -> NDArray[np.float64]:
         np.save(draft, values)
         draft.replace(job.cache)
     return values
+
+
+# Trials of a sweep share both.
+_truth = functools.lru_cache(maxsize=1)(read_json)
+
+
+@functools.lru_cache(maxsize=1)
+def _weights(images: int) -> NDArray[np.int32]:
+    return image_weights(images, RESAMPLES, np.random.default_rng(SEED))
 
 
 def _load(job: _Job) -> NDArray[np.float64]:

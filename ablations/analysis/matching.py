@@ -6,7 +6,7 @@ the threshold, an object that counts before one that is ignored (a crowd, or out
 range); a detection left over counts as false unless its own area is outside the range.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from ablations.sweep.files import read_json
 from ablations.sweep.record import PREDICTION_COLUMNS
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+FLOOR = np.minimum(IOU_THRESHOLDS, 1 - 1e-10)
 RECALL_THRESHOLDS = np.linspace(0.0, 1.0, 101)
 AREAS = ((0.0, 1e10), (0.0, 32.0**2), (32.0**2, 96.0**2), (96.0**2, 1e10))  # all, S, M, L
 DETECTIONS = 100
@@ -43,18 +44,24 @@ class Matches:
     objects: NDArray[np.int32]  # [A, K, I], objects that count
 
 
-def match_trial(annotations: Path, predictions: Path, classes: Sequence[str] = ()) -> Matches:
+def match_trial(
+    annotations: Path,
+    predictions: Path,
+    classes: Sequence[str] = (),
+    read: Callable[[Path], Any] = read_json,
+) -> Matches:
     """Match a trial's ``predictions.npz`` to a work directory's ``annotations-<sha256>.json``.
 
     Args:
         annotations: COCO annotations.
         predictions: ``record.PREDICTION_COLUMNS`` and ``image_ids``, the images that were scored.
         classes: names of the classes that count; all categories if empty.
+        read: reads the annotations.
 
     Raises:
         ValueError: a file is not what it should be; the message names it.
     """
-    truth = read_json(annotations)
+    truth = read(annotations)
     if not isinstance(truth, dict) or not {"annotations", "categories"} <= set(truth):
         raise ValueError(f"{annotations} is missing or holds no COCO annotations")
     found = read_arrays(predictions, (*PREDICTION_COLUMNS, "image_ids"))
@@ -213,20 +220,19 @@ def _match_group(
         matched and true, bool [A, T, D].
     """
     iou = mask.iou(detections, objects, crowd.astype(np.uint8))
-    shape = len(AREAS), len(IOU_THRESHOLDS)
+    shape = len(ignored), len(IOU_THRESHOLDS)
     matched = np.zeros((*shape, len(detections)), dtype=bool)
     true = np.zeros_like(matched)
     free = np.ones((*shape, len(objects)), dtype=bool)
-    floor = np.minimum(IOU_THRESHOLDS, 1 - 1e-10)
     preference = np.where(ignored, 0.0, 2.0)[:, None, :]  # what counts goes before what is ignored
     last = len(objects) - 1
-    area_index, threshold_index = np.ogrid[: shape[0], : shape[1]]
-    for index in np.flatnonzero(iou.max(axis=1) >= floor[0]):
+    area_index, threshold_index = np.arange(shape[0])[:, None], np.arange(shape[1])
+    for index in np.flatnonzero(iou.max(axis=1) >= FLOOR[0]):
         row = iou[index]
-        allowed = free & (row >= floor[:, None])
+        allowed = free & (row >= FLOOR[:, None])
         value = np.where(allowed, row + preference, -1.0)
         pick = last - value[:, :, ::-1].argmax(axis=2)  # of equal ones the last
-        hit = np.take_along_axis(allowed, pick[:, :, None], axis=2)[:, :, 0]
+        hit = allowed[area_index, threshold_index, pick]
         matched[:, :, index] = hit & counts_as_match[pick]
         true[:, :, index] = matched[:, :, index] & ~ignored[area_index, pick]
         free[area_index, threshold_index, pick] &= ~hit | crowd[pick]

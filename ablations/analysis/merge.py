@@ -56,8 +56,10 @@ def fingerprint(state: TrialState) -> dict[str, Any]:
     return prints
 
 
-def _rank(state: TrialState) -> int:
-    return PREFERENCE.index(state.state)
+def _rank(state: TrialState) -> tuple[int, bool]:
+    """The lower the better; of equal ones the trial itself comes before a copy taken from it."""
+    taken = state.record is not None and bool(state.record.taken_from)
+    return PREFERENCE.index(state.state), taken
 
 
 def _between_trials(sweeps: Sweeps) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablations.sweep import run, tracking
+from ablations.sweep.dataset import annotation_checksums
 from ablations.sweep.display import in_columns
 from ablations.sweep.errors import UsageError
 from ablations.sweep.estimate import Estimate, estimate
@@ -18,10 +19,12 @@ from ablations.sweep.ledger import Entry, TrialState
 from ablations.sweep.local import default_workers
 from ablations.sweep.plan import load_config, parse_options, plan, prepare_config
 from ablations.sweep.record import LOG
+from ablations.sweep.reuse import read_sources, with_reusable
 
 if TYPE_CHECKING:
     from ablations.sweep.slurm import SlurmLauncher, Submission
 
+REUSE = "take finished trials over from these sweeps, once verified, instead of training them"
 DEFAULT_CONFIG = "configs/retinanet_r18_digits.py"
 LAUNCHERS = ("local", "slurm")
 SLURM_SETTINGS = Path("configs/slurm.toml")
@@ -46,6 +49,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--smoke", action="store_true", help="a tiny schedule, in a work directory of its own")
     add("--dry-run", action="store_true", help="print the trials and their cost; start nothing")
     add("--json", action="store_true", help="with --dry-run: one JSON object")
+    add("--reuse", type=Path, nargs="+", default=[], metavar="WORK_DIR", help=REUSE)
     add("--retry-failed", action="store_true", help="run trials that raised again")
     add("--no-report", action="store_true", help="train only")
     add("--wandb", choices=tracking.MODES, help="default: WANDB_MODE, or else offline")
@@ -100,6 +104,7 @@ def resolve(args: argparse.Namespace) -> run.Request:
         },
         work_dir=work_dir,
         trials=list(plan(config, grid, args.seeds)),
+        sources=read_sources(args.reuse),
     )
 
 
@@ -119,7 +124,10 @@ def cost(args: argparse.Namespace, request: run.Request, states: Sequence[TrialS
 
 def print_plan(args: argparse.Namespace, request: run.Request) -> None:
     """The trials, their number and their cost, as a table or as one JSON object."""
-    states = run.states(request)
+    states: Sequence[TrialState] = run.states(request)
+    if request.sources:
+        checksums = annotation_checksums(request.trials[0].config)
+        states = with_reusable(states, request.sources, checksums)
     if args.json:
         trials = [
             {"id": s.entry.id, "point": s.entry.point, "seed": s.entry.seed, "state": s.state}

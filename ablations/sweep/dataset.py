@@ -46,6 +46,20 @@ def _data(config: dict[str, Any], notes: list[str]) -> dict[str, Any]:
     return data
 
 
+def annotation_checksums(config: dict[str, Any]) -> dict[str, str]:
+    """SHA-256 of the annotations by split, of those that are there yet."""
+    found = {}
+    for split in ("train", "val"):
+        path = _annotations(inner_dataset(config[f"{split}_dataloader"]["dataset"]))
+        if path.is_file():
+            found[split] = sha256(path)
+    return found
+
+
+def _annotations(dataset: dict[str, Any]) -> Path:
+    return Path(dataset.get("data_root") or ".") / dataset["ann_file"]
+
+
 def inner_dataset(dataset: Any) -> Any:
     """The config of the data set itself, below whatever wraps it."""
     while "dataset" in dataset:
@@ -55,7 +69,7 @@ def inner_dataset(dataset: Any) -> Any:
 
 def _check_coco(dataset: dict[str, Any]) -> dict[str, Any]:
     root = Path(dataset.get("data_root") or ".")
-    path = root / dataset["ann_file"]
+    path = _annotations(dataset)
     if not path.is_file():
         raise ValueError(f"{path} does not exist: {root} is not a data set in COCO format")
     try:

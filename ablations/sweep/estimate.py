@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ablations.sweep.ledger import TrialState
+from ablations.sweep.reuse import REUSABLE
 
 
 @dataclass(frozen=True)
@@ -41,17 +42,21 @@ def estimate(
     gpus_per_trial: int,
     iterations: int,
 ) -> Estimate:
-    """Estimate from the sweep's own finished trials, else from the config's ``expected_cost``.
+    """Estimate from the trials that the sweep itself finished, else from the config's
+    ``expected_cost``; trials that other sweeps have cost nothing.
 
     ``expected_cost`` is a dict: ``trial_s``, the seconds of one trial of ``iterations`` iterations,
     each of ``batch_size`` images a process (default: the config's), on one ``device``; and
     ``source``, where that comes from. Trials that are running count as whole.
     """
-    left = len({state.entry.id for state in states if state.record is None})
+    open_ = (state for state in states if state.record is None and state.state != REUSABLE)
+    left = len({state.entry.id for state in open_})
     measured = [
         state.record.timings["device_s"]
         for state in states
-        if state.record is not None and state.record.status == "finished"
+        if state.record is not None
+        and state.record.status == "finished"
+        and not state.record.taken_from
     ]
     assumed = config.get("expected_cost")
     if measured:

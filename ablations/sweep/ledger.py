@@ -8,7 +8,7 @@ from typing import Any
 
 from ablations.sweep.files import read_json, write_json
 from ablations.sweep.lease import lease_owner
-from ablations.sweep.record import SCHEMA_VERSION, STATUS, Record, read_record
+from ablations.sweep.record import READABLE, SCHEMA_VERSION, STATUS, Record, read_record
 
 MANIFEST = "manifest.json"
 TRIALS = "trials"
@@ -68,10 +68,10 @@ def read_manifest(work_dir: Path) -> Manifest | None:
     value = read_json(work_dir / MANIFEST)
     if value is None:
         return None
-    if value.get("schema_version") != SCHEMA_VERSION:
+    if value.get("schema_version") not in READABLE:
         raise ValueError(
             f"{work_dir / MANIFEST} has schema_version {value.get('schema_version')}; "
-            f"this code reads {SCHEMA_VERSION}"
+            f"this code reads {READABLE}"
         )
     entries = [Entry(**entry) for entry in value.pop("trials")]
     return Manifest(**value, trials=entries)

@@ -25,7 +25,9 @@ from typing import Any, Literal, get_args
 
 from ablations.sweep.files import read_json, sha256, write_json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+READABLE = (1, 2)
+"""Schemas that can be read; in 1 no trial was taken over from another sweep."""
 
 RECORD = "record.json"
 STATUS = "status.json"
@@ -97,6 +99,9 @@ class Record:
     versions: dict[str, str] = field(default_factory=dict)
     git: dict[str, Any] = field(default_factory=dict)  # commit, dirty; empty outside a checkout
     files: dict[str, str] = field(default_factory=dict)  # name -> SHA-256
+    taken_from: dict[str, str] = field(default_factory=dict)
+    # taken_from: sweep, work_dir (as given, never absolute) and command that trained the trial;
+    # empty for a trial that was trained in its own sweep
     schema_version: int = SCHEMA_VERSION
 
 
@@ -123,8 +128,8 @@ def read_record(folder: Path) -> Record | None:
     if value is None:
         return None
     version = value.get("schema_version") if isinstance(value, dict) else None
-    if version != SCHEMA_VERSION:
-        raise ValueError(f"{path} has schema_version {version}; this code reads {SCHEMA_VERSION}")
+    if version not in READABLE:
+        raise ValueError(f"{path} has schema_version {version}; this code reads {READABLE}")
     if value.get("status") not in get_args(Status):
         raise ValueError(
             f"{path} has status {value.get('status')!r}, not one of {get_args(Status)}"

@@ -30,6 +30,7 @@ from ablations.sweep.ledger import (
 from ablations.sweep.local import cpu_cores, fork_server, visible_gpus
 from ablations.sweep.plan import Trial, config_text, differences
 from ablations.sweep.record import CONFIG, RECORD, TRIAL, read_record
+from ablations.sweep.reuse import Source, Tell, is_open, take_over
 
 PREFLIGHT = "ablations.training.preflight"
 WRITERS = 16  # files written at a time
@@ -44,6 +45,7 @@ class Request:
     options: dict[str, Any]  # whatever changes results: cfg_options, smoke, gpus_per_trial
     work_dir: Path
     trials: Sequence[Trial]
+    sources: Sequence[Source] = ()  # sweeps to take trials over from
 
 
 def entries(request: Request) -> list[Entry]:
@@ -140,11 +142,13 @@ def _check(sender: Connection, configs: list[dict[str, Any]]) -> None:
     sender.send(importlib.import_module(PREFLIGHT).check(configs))
 
 
-def write_sweep(request: Request, data: dict[str, Any], command: Sequence[str]) -> None:
-    """Add the request to its work directory: manifest, annotations, a folder for each trial."""
+def write_sweep(
+    request: Request, data: dict[str, Any], command: Sequence[str], tell: Tell = print
+) -> None:
+    """Add the request to its work directory: manifest, annotations, a folder for each trial, taken
+    over whole from the request's sources where they have it."""
     work_dir = request.work_dir
     _keep_annotations(work_dir, data)
-    _write_trials(request, data)
     manifest = read_manifest(work_dir) or Manifest(
         sweep=work_dir.name,
         grid=request.grid.describe(),
@@ -171,6 +175,20 @@ def write_sweep(request: Request, data: dict[str, Any], command: Sequence[str]) 
             trials=[*manifest.trials, *added],
         ),
     )
+    if request.sources:
+        _take_over(request, data, tell)
+    _write_trials(request, data)
+
+
+def _take_over(request: Request, data: dict[str, Any], tell: Tell) -> None:
+    planned = {trial.id: trial for trial in request.trials}
+    left = {s.entry.id: s.entry for s in states(request) if is_open(s)}
+    taken = 0
+    for id, entry in left.items():
+        trial_json = _trial_json(request, planned[id], entry, data)
+        taken += take_over(request.work_dir, entry, trial_json, request.sources, tell)
+    names = ", ".join(str(source.work_dir) for source in request.sources)
+    tell(f"taken over from {names}: {taken} of {len(left)} trials that are not done")
 
 
 def _write_trials(request: Request, data: dict[str, Any]) -> None:

@@ -66,6 +66,7 @@ class Plan:
     iterations: int = 200
     generator_seed: int = 0
     images_dir: Path | None = None
+    taken: dict[tuple[str, int], dict[str, str]] = field(default_factory=dict)  # Record.taken_from
     distinct: int = 0  # so many trials have files of their own, the others links; 0: all
 
 
@@ -202,6 +203,7 @@ def _trial(
             versions=VERSIONS,
             git={"commit": "0123456789abcdef", "dirty": False},
             files=files,
+            taken_from=plan.taken.get((entry.label, entry.seed), {}),
         ),
     )
     return {folder / name: digest for name, digest in files.items()}

@@ -71,6 +71,41 @@ def test_images_are_resampled_alike_and_kept(tmp_path: Path) -> None:
     assert row["half_total"] > row["half_seeds"]
 
 
+def test_of_many_trials_few_are_resampled_those_of_the_best_cell_among_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = Plan(points=FOUR, seeds=(0, 1), images=5, effects={"gamma=5 alpha=0.25": 9.0})
+    study = load_study([fabricate(tmp_path / "a", plan)])
+    monkeypatch.setattr("ablations.analysis.image_bootstrap.LIMIT_BYTES", 0)
+    assert len(resample_study(study)) == 8
+    monkeypatch.setattr("ablations.analysis.image_bootstrap.LIMIT", 3)
+    few = resample_study(study)
+    assert set(few) == {("CE", 0), ("gamma=5 alpha=0.25", 0)}
+    # Nothing is said about other images for cells whose trials were not resampled.
+    monkeypatch.setattr("ablations.analysis.comparisons.ALPHA", 1.0)
+    table = against_best(study, few).set_index("label")
+    assert table.loc["CE", "verdict"] == "worse"
+    assert np.isnan(table.loc[BEST, "p_total"])
+    assert table.loc[BEST, "verdict"] == "worse on these images"
+
+
+def test_many_cells_are_compared_with_the_best_alone_and_no_less_strictly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = Plan(seeds=tuple(range(5)), effects={BEST: 2.0}, files=False)
+    study = load_study([fabricate(tmp_path / "a", plan)])
+    every = against_best(study, {}).set_index("label")
+    monkeypatch.setattr("ablations.analysis.comparisons.MOST_PAIRS", 100)
+    alone = against_best(study, {}).set_index("label")
+    assert list(alone.index) == list(every.index)
+    np.testing.assert_allclose(alone["difference"], every["difference"])
+    # Holm's largest factor is Bonferroni's, 120 pairs here; the common variance is a sample's.
+    others = alone.index != BEST
+    assert (alone["p_seeds"][others] >= 0.5 * every["p_seeds"][others]).all()
+    assert (alone["verdict"] == "worse").sum() <= (every["verdict"] == "worse").sum()
+    assert (alone["verdict"] == "worse").sum() > 10
+
+
 def test_the_papers_protocol_is_its_own_and_another_is_named() -> None:
     other_words = PAPER | {"anchor_scales": [1.0, 1.26, 1.59], "data": "CocoDataset", "flip": 0.5}
     assert differs_from_paper(other_words) == []

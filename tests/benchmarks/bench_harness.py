@@ -24,6 +24,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "analysis"), str(ROOT / "tests" 
 from fabricated import Plan, fabricate  # noqa: E402
 from stub_trial import plan as stub_plan  # noqa: E402
 
+from ablations.analysis.image_bootstrap import LIMIT, LIMIT_BYTES  # noqa: E402
 from ablations.sweep import cli, run  # noqa: E402
 from ablations.sweep.local import LocalLauncher  # noqa: E402
 
@@ -188,9 +189,9 @@ def report(folder: Path) -> str:
         "Seconds on the clock include whatever else the machine did; CPU seconds are those of all "
         "processes. Memory is the most at once of a command with its processes. Every trial has a "
         "record, a curve, logits, and predictions on 1,000 images. The first report resamples the "
-        "images of 96 trials and keeps that; the second finds it. Predictions of COCO's size cost "
-        "more, once ([resampling.md](resampling.md)); of more than 96 trials only 32 MB of them "
-        "are resampled, and the report says of how many.",
+        f"images of as many trials as {LIMIT_BYTES >> 20} MB of predictions allow (up to {LIMIT} "
+        "trials: of all, whatever their size; [resampling.md](resampling.md)) and says of how "
+        "many; the second finds what the first has kept.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -18,6 +18,7 @@ from ablations.sweep.ledger import sweep_states
 from ablations.sweep.record import METRICS, damaged_files
 from tests.end_to_end.conftest import REPOSITORY
 
+FL1 = '"FL1": dict(type="ablations.FocalLoss", gamma=1.0, alpha=0.25, use_sigmoid=True)'
 FLAGS = ("--grid", "grid.py", "--config", "config.py", "--work-dir", "work")
 
 
@@ -321,3 +322,43 @@ def test_records_name_the_code_that_was_loaded(tiny: Path, environment: dict[str
         process.kill()
     states = sweep_states(tiny / "work")[1]
     assert [state.record.git for state in states] == [{"commit": loaded, "dirty": False}] * 2
+
+
+def test_cells_that_another_sweep_has_trained_are_not_trained_again(sweep, tiny: Path) -> None:
+    assert sweep(*FLAGS, "--no-report").returncode == 0
+    grid = (tiny / "grid.py").read_text().replace('dict(loss="CE"), ', 'dict(loss="FL1"), ')
+    grid = grid.replace('"CE": dict(type="ablations.CrossEntropyLoss", use_sigmoid=True)', FL1)
+    (tiny / "other.py").write_text(grid)
+    flags = ("--grid", "other.py", "--config", "config.py", "--work-dir", "new", "--reuse", "work")
+    planned = json.loads(sweep(*flags, "--dry-run", "--json").stdout)
+    assert [trial["state"] for trial in planned["trials"]] == ["pending", "reusable"]
+    assert planned["estimate"]["trials"] == 1
+
+    done = sweep(*flags)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "taken over from work: 1 of 2 trials" in done.stdout
+    assert "1 trials to run" in done.stdout
+    ours, taken = sweep_states(tiny / "new")[1]
+    origin = sweep_states(tiny / "work")[1][1]
+    assert not ours.record.taken_from
+    assert taken.record.taken_from["work_dir"] == "work"
+    assert taken.record.metrics == origin.record.metrics
+    assert damaged_files(taken.folder, taken.record) == []
+    report = (tiny / "reports" / "new" / "README.md").read_text()
+    assert "1 from sweep work (`work`), by `python" in report
+    assert "1 of 2 trials were taken over from other sweeps" in report
+
+    written = {p: p.stat().st_mtime_ns for p in (tiny / "new").rglob("*") if p.is_file()}
+    assert "are done" in sweep(*flags).stdout
+    assert {p: p.stat().st_mtime_ns for p in (tiny / "new").rglob("*") if p.is_file()} == written
+
+    # Nothing is left to submit, so a login node without Slurm will do.
+    slurm = sweep(*FLAGS[:-1], "again", "--reuse", "new", "work", "--launcher", "slurm")
+    assert slurm.returncode == 0, slurm.stdout + slurm.stderr
+    assert "2 finished" in slurm.stdout
+
+    refused = sweep(*FLAGS[:-1], "more", "--reuse", "nowhere")
+    assert refused.returncode == 2
+    assert refused.stderr.splitlines() == [
+        "sweep.py: error: --reuse nowhere: it does not exist",
+    ]

@@ -71,6 +71,42 @@ def test_figures_come_as_png_and_svg(report: Path) -> None:
     assert {"figure_1_loss", "figure_4_loss_cdfs"} <= stems[".png"]
 
 
+def test_trials_of_other_sweeps_are_named_and_their_cost_is_not_counted(tmp_path: Path) -> None:
+    origin = {"sweep": "alpha_ce", "work_dir": "work_dirs/alpha_ce", "command": "python first.py"}
+    points = [{"loss": "CE"}, {"gamma": 2.0, "alpha": 0.25}]
+    plan = Plan(points=points, taken={("CE", seed): origin for seed in (0, 1)})
+    work_dir = fabricate(tmp_path / "digits", plan)
+    text = write_report([work_dir], tmp_path / "report").read_text()
+    made = text.split("## How it was made")[1]
+    assert "2 from sweep alpha_ce (`work_dirs/alpha_ce`), by `python first.py`" in made
+    assert "CE seed 0 (`00000000`), CE seed 1 (`00001000`)" in made
+    cost = pd.read_csv(tmp_path / "report" / "tables" / "cost.csv").set_index("label")
+    assert cost.loc["CE", "device_hours"] == pytest.approx(80 / 3600)
+    assert cost.loc["CE", "device_hours_elsewhere"] == pytest.approx(2 * 80 / 3600)
+    assert "2 of 6 trials were taken over from other sweeps: their 0.04 device-hours" in text
+    assert "and 0.09 here" in text
+    trials = pd.read_csv(tmp_path / "report" / "trials.csv")
+    assert trials["taken_from"].dropna().tolist() == ["alpha_ce", "alpha_ce"]
+    own = write_report(
+        [fabricate(tmp_path / "own", Plan(points=points))], tmp_path / "r"
+    ).read_text()
+    assert "other sweeps" not in own
+
+    # Where the sweep that trained a trial is reported too, its cost is counted once.
+    seen = write_report([work_dir, tmp_path / "own"], tmp_path / "both").read_text()
+    assert "other sweeps" not in seen
+
+
+def test_only_the_first_rows_of_a_long_table_are_in_the_text(tmp_path: Path) -> None:
+    points = [{"gamma": 0.1 * g, "alpha": 0.25} for g in range(201)]
+    work_dir = fabricate(tmp_path / "digits", Plan(points=points, seeds=(0, 1), files=False))
+    text = write_report([work_dir], tmp_path / "report").read_text()
+    assert "The first 200 of 201 rows; the files have all." in text
+    assert "The figures are left out" in text
+    assert len(pd.read_csv(tmp_path / "report" / "tables" / "cells.csv")) == 201
+    assert "Only the 200 pairs with the best cell are compared" in text
+
+
 def test_a_grid_with_other_axes_gets_a_flat_table(tmp_path: Path) -> None:
     points = [{"loss": "CE"}, {"loss": "FL*", "gamma": 2.0, "beta": 1.0}, {"scales": 3}]
     plan = Plan(points=points, grid={"name": "other", "table": None})

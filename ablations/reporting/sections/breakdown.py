@@ -38,33 +38,42 @@ def per_class(study: Study, out: Path) -> Section:
 
 
 def cost(study: Study, out: Path) -> Section:
-    """Device-hours by cell, of all trials that left a record."""
+    """Device-hours by cell, of all trials that left a record; apart those that other sweeps
+    spent."""
     trials = study.trials[study.trials["device_s"].notna()]
     if trials.empty:
         return Section("")
+    taken = trials["taken_from"].notna()
+    hours = trials["device_s"] / 3600
+    trials = trials.assign(spent=hours.where(~taken, 0.0), elsewhere=hours.where(taken, 0.0))
     groups = trials.groupby("label", sort=False)
     data = pd.DataFrame(
         {
             "trials": groups.size(),
-            "device_hours": groups["device_s"].sum() / 3600,
+            "device_hours": groups["spent"].sum(),
+            "device_hours_elsewhere": groups["elsewhere"].sum(),
             "wall_s": groups["wall_s"].mean(),
             "iteration_ms": groups["iteration_s"].median() * 1000,
             "peak_memory_mb": groups["peak_memory_bytes"].max() / 1e6,
         }
     )
     data = data.reindex([label for label in study.labels if label in data.index]).reset_index()
-    names = ["cell", "trials", "device-hours", "wall s a trial", "ms an iteration", "peak MB"]
-    columns = [
-        [str(label) for label in data["label"]],
-        [str(count) for count in data["trials"]],
-        [number(value, 3) for value in data["device_hours"]],
-        [number(value, 1) for value in data["wall_s"]],
-        [number(value, 1) for value in data["iteration_ms"]],
-        [number(value, 0) for value in data["peak_memory_mb"]],
-    ]
-    text = pd.DataFrame(dict(zip(names, columns, strict=True)))
-    total = number(float(data["device_hours"].sum()), 2)
-    text.loc[len(text)] = ["all", str(len(trials)), total, MISSING, MISSING, MISSING]
+    text = pd.DataFrame({"cell": ["all", *data["label"]]})
+    text["trials"] = [str(count) for count in (len(trials), *data["trials"])]
+    for name, column in (
+        ("device-hours", "device_hours"),
+        ("device-hours of other sweeps", "device_hours_elsewhere"),
+    ):
+        text[name] = [number(data[column].sum(), 2), *(number(v, 3) for v in data[column])]
+    for name, column, digits in (
+        ("wall s a trial", "wall_s", 1),
+        ("ms an iteration", "iteration_ms", 1),
+        ("peak MB", "peak_memory_mb", 0),
+    ):
+        text[name] = [MISSING, *(number(value, digits) for value in data[column])]
+    if not taken.any():
+        text = text.drop(columns="device-hours of other sweeps")
+        data = data.drop(columns="device_hours_elsewhere")
     table = Table(
         "cost",
         "Cost over all attempts, failed and diverged trials included; a device is what one process "
@@ -72,4 +81,11 @@ def cost(study: Study, out: Path) -> Section:
         text,
         data,
     )
-    return Section(paragraphs(heading("Cost"), shown(table)), [table])
+    note = (
+        f"{taken.sum()} of {len(trials)} trials were taken over from other sweeps: their "
+        f"{hours[taken].sum():.2f} device-hours were spent there, and "
+        f"{hours[~taken].sum():.2f} here."
+        if taken.any()
+        else ""
+    )
+    return Section(paragraphs(heading("Cost"), note, shown(table)), [table])

@@ -13,7 +13,13 @@ from ablations.analysis.comparisons import (
     all_pairs,
     typical_paired_sd,
 )
-from ablations.analysis.image_bootstrap import RESAMPLES, Resamples, resample_study
+from ablations.analysis.image_bootstrap import (
+    LIMIT,
+    LIMIT_BYTES,
+    RESAMPLES,
+    Resamples,
+    resample_study,
+)
 from ablations.analysis.paper import FIGURES
 from ablations.analysis.protocol import study_differs_from_paper
 from ablations.analysis.seeds import seeds_needed
@@ -85,8 +91,9 @@ def _how_paired(study: Study, resamples: Resamples) -> str:
         images = (
             "*Over images alone* keeps the trained models and asks for other validation images: "
             f"they are resampled {RESAMPLES} times, the same way for every trial "
-            f"({len(resamples)} of {finished} finished trials), and AP is computed exactly each "
-            "time. *Over seeds and images* asks for both; the two half-widths add in quadrature, "
+            f"({len(resamples)} of {finished} finished trials"
+            f"{_limits(len(resamples), finished)}), and AP is computed exactly each time. *Over "
+            "seeds and images* asks for both; the two half-widths add in quadrature, "
             "sqrt((t s / sqrt(n))^2 + (1.96 s_images)^2), which is a little wide."
         )
     else:
@@ -102,6 +109,16 @@ def _how_paired(study: Study, resamples: Resamples) -> str:
         "interval, for comparison; *seeds to find it* is the number at which a difference of the "
         "observed size is found with 80 % power at the 5 % level. How often these intervals cover "
         "is measured in `reports/benchmarks/coverage.md`."
+    )
+
+
+def _limits(resampled: int, finished: int) -> str:
+    """Why not all were resampled, where the study is too large for it."""
+    if finished <= max(resampled, LIMIT):
+        return ""
+    return (
+        f": the lowest seeds of as many cells as {LIMIT_BYTES >> 20} MB of predictions, and "
+        f"{LIMIT} trials, allow"
     )
 
 

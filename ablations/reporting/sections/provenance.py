@@ -8,6 +8,9 @@ import pandas as pd
 from ablations.analysis.study import Study
 from ablations.reporting.sections.section import Section, heading, paragraphs, shown
 from ablations.reporting.tables import MISSING, Table, to_markdown
+from ablations.sweep.record import Record
+
+MOST_NAMES = 50  # of trials in one line; trials.csv names all
 
 
 def incomplete(study: Study, out: Path) -> Section:
@@ -56,10 +59,33 @@ def provenance(study: Study, out: Path) -> Section:
             heading("How it was made"),
             to_markdown(pd.DataFrame(commands)) if commands else "",
             facts_text,
+            _taken_over(records),
             f"Protocol: {protocol}." if protocol else "",
             "All trials, one row each: [trials.csv](trials.csv).",
         )
     )
+
+
+def _taken_over(records: list[Record]) -> str:
+    """Which trials other sweeps trained, and how, a line each sweep and command."""
+    trials: dict[str, list[str]] = {}
+    for record in records:
+        if origin := record.taken_from:
+            made = (_commit(record.git), record.device, _flat(record.versions))
+            line = "from sweep {sweep} (`{work_dir}`), by `{command}`; ".format(**origin)
+            name = f"{record.label} seed {record.seed} (`{record.trial_id}`)"
+            trials.setdefault(line + "; ".join(_distinct(list(made))), []).append(name)
+    if not trials:
+        return ""
+    lines = []
+    for line, names in trials.items():
+        more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+        lines.append(f"- {len(names)} {line}: {', '.join(names[:MOST_NAMES])}{more}")
+    intro = (
+        "Trials taken over from other sweeps, not trained by the commands above; each was verified "
+        "by its id, the checksums of its data and those of its files:"
+    )
+    return "\n".join([intro, "", *lines])
 
 
 def _distinct(values: list[str]) -> list[str]:
