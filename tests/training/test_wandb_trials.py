@@ -30,7 +30,7 @@ from ablations.sweep.ledger import TRIALS
 from ablations.sweep.record import CURVE, LOG, Record, read_record
 from ablations.sweep.tracking import sending
 
-pytestmark = [pytest.mark.wandb, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.wandb
 
 REPOSITORY = Path(__file__).parents[2]
 GRID = """
@@ -264,13 +264,13 @@ def test_a_killed_trial_goes_on_in_the_same_run_and_loses_no_row(
     command = [sys.executable, "runners/sweep.py", *sweep_flags(work_dir, often)]
     process = subprocess.Popen(command, cwd=REPOSITORY)
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 200
         while not list(work_dir.glob("trials/*/checkpoint.pth")):
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.02)
         folder = the_trial(work_dir)
         os.kill(json.loads((folder / "lease.json").read_text())["pid"], signal.SIGKILL)
-        assert process.wait(120) == 0  # the sweep continues a trial that was killed
+        assert process.wait(300) == 0  # the sweep continues a trial that was killed
     finally:
         process.kill()
     assert len(list(folder.glob("wandb/offline-run-*"))) == 2
