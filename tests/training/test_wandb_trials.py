@@ -61,8 +61,9 @@ def alone() -> Iterator[None]:
         for name in [name for name in os.environ if name.startswith("WANDB_")]:
             patch.delenv(name)
         for part in ("GRAPHQL", "FILE_STREAM", "FILE_TRANSFER"):
-            for name in ("RETRY_MAX", "RETRY_WAIT_MAX_SECONDS", "TIMEOUT_SECONDS"):
-                patch.setenv(f"WANDB_X_{part}_{name}", "1")
+            patch.setenv(f"WANDB_X_{part}_RETRY_MAX", "1")
+            patch.setenv(f"WANDB_X_{part}_RETRY_WAIT_MAX_SECONDS", "1")
+            patch.setenv(f"WANDB_X_{part}_TIMEOUT_SECONDS", "5")
         yield
 
 
