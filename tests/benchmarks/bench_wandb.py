@@ -155,8 +155,9 @@ def report(turns: int) -> str:
             "Written by `make bench-wandb`.",
             "",
             f"- Date: {datetime.date.today().isoformat()}",
-            f"- {run.machine()}; one thread a trial; load average {os.getloadavg()[1]:.1f}: what "
-            "is above 1 is other work, which blurs all but the processor time",
+            f"- {run.machine()}; one thread a trial",
+            f"- Load average {os.getloadavg()[1]:.1f}: what is above 1 is other work, which blurs "
+            "all but the processor time",
             "",
             *table(costs),
             "",
