@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 # Each step leaves a stamp, so that an interrupted set-up goes on where it stopped.
 STEP := .venv/.step
 
-.PHONY: setup sweep test test-all lint bench bench-sweep bench-harness bench-launch bench-wandb coverage clean
+.PHONY: setup sweep test test-all lint bench bench-sweep bench-harness bench-launch bench-wandb coverage conclusions clean
 
 setup: $(STEP)-project
 
@@ -38,6 +38,10 @@ lint: setup
 # How often the report's intervals cover the truth, by simulation.
 coverage: setup
 	PYTHONPATH=. $(BIN)/python tests/analysis/coverage_simulation.py reports/benchmarks/coverage.md
+
+# How many trials it takes to show a difference of 1 AP, from the committed sweep's trials.
+conclusions: setup
+	PYTHONPATH=. $(BIN)/python tests/analysis/cost_per_conclusion.py reports/gamma_alpha/trials.csv reports/benchmarks/conclusions.md
 
 # The losses side by side with their rivals: ratios first, into reports/benchmarks/.
 bench: setup
@@ -82,7 +86,7 @@ $(STEP)-torch: $(STEP)-venv
 # mmcv ships no wheel for this torch: its operators are compiled here, against the torch above.
 $(STEP)-mmcv: $(STEP)-torch
 	@if ! $(BIN)/python -c 'import mmcv.ops' 2>/dev/null; then \
-	    echo "== compiling mmcv's operators, once: about 5 minutes on two cores"; \
+	    echo "== compiling mmcv's operators, once: 5 to 10 minutes on two cores"; \
 	    CFLAGS="-g0 -w -O1" MMCV_WITH_OPS=1 $(PIP) --no-build-isolation $(MMCV); fi
 	@touch $@
 

@@ -47,5 +47,5 @@ expected_cost = dict(
     trial_s=95,
     iterations=max_iters,
     device="one core of an AMD EPYC",
-    source="median of the last trials of the committed gamma_alpha sweep, 2026-11-24",
+    source="the undisturbed trials of the committed sweeps, 2026-11-25",
 )
