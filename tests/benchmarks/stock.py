@@ -5,6 +5,7 @@ a module written beside the config, so that not even an import of ours is left i
 """
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +44,11 @@ except RuntimeError:
 '''
 
 
-def stock(config: dict[str, Any], interval: int = 50) -> dict[str, Any]:
+def stock(config: dict[str, Any]) -> dict[str, Any]:
     """The stock form of a resolved trial config.
 
     Args:
         config: of a RetinaNet with one of our focal or cross entropy losses.
-        interval: iterations between lines of mmengine's log.
     """
     config = copy.deepcopy(config)
     for name in (
@@ -78,7 +78,7 @@ def stock(config: dict[str, Any], interval: int = 50) -> dict[str, Any]:
     config["train_cfg"]["type"] = "IterBasedTrainLoop"
     iterations = config["train_cfg"]["max_iters"]
     config["default_hooks"] |= {
-        "logger": dict(type="LoggerHook", interval=interval),
+        "logger": dict(type="LoggerHook", interval=50),
         "checkpoint": dict(type="CheckpointHook", by_epoch=False, interval=iterations),
         "sampler_seed": dict(type="DistSamplerSeedHook"),
     }
@@ -99,10 +99,12 @@ def _loss(loss: dict[str, Any]) -> dict[str, Any]:
     return loss | {"type": "FocalLoss"}
 
 
-def write_stock(folder: Path, config: dict[str, Any], interval: int = 50) -> Path:
+def write_stock(folder: Path, config: dict[str, Any], extra_imports: Sequence[str] = ()) -> Path:
     """Write the stock config and its sampler into ``folder``; returns the config's path."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "stock_order.py").write_text(ORDER)
+    converted = stock(config)
+    converted["custom_imports"]["imports"] += extra_imports
     path = folder / "config.py"
-    path.write_text(config_text(stock(config, interval)))
+    path.write_text(config_text(converted))
     return path
