@@ -115,6 +115,13 @@ def test_a_grid_with_other_axes_gets_a_flat_table(tmp_path: Path) -> None:
     assert "Table 2" not in text
 
 
+def test_a_sweep_over_alpha_alone_has_no_table_over_gamma(tmp_path: Path) -> None:
+    plan = Plan(points=[{"gamma": 0.0, "alpha": alpha} for alpha in (0.25, 0.75)])
+    text = write_report([fabricate(tmp_path / "alpha", plan)], tmp_path / "report").read_text()
+    assert "Table 2" not in text
+    assert "alpha = 0.75" in text
+
+
 def test_the_papers_rows_stand_beside_a_grid(tmp_path: Path) -> None:
     points = [{"method": "FL"}, {"method": "OHEM", "batch_size": 16, "nms_threshold": 0.7}]
     plan = Plan(points=points, grid={"name": "ohem", "table": "table_1d"}, noise=0, seed_shift=0)

@@ -54,6 +54,7 @@ def test_no_grid_and_no_config_is_left_out() -> None:
         "own_data",
         "retinanet_r101_coco_600",
         "retinanet_r18_digits",
+        "retinanet_r18_four_levels",
         "retinanet_r50_coco_600",
     ]
 

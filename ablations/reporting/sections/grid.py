@@ -28,8 +28,8 @@ OTHER_PROTOCOL = (
 
 
 def table_2(study: Study, out: Path) -> Section:
-    """For each gamma the best alpha, beside the paper's row."""
-    if not gamma_alpha_labels(study):
+    """For each gamma the best alpha, beside the paper's row; one gamma makes no such table."""
+    if len({gamma for gamma, _ in gamma_alpha_labels(study)}) < 2:
         return Section("")
     cells = cell_frame(study)
     chosen = best_alpha_by_gamma(study, cells)
