@@ -189,7 +189,7 @@ def _pair_image_sd(
 ) -> NDArray[np.float64]:
     """[pairs]; 0 where a cell was not resampled."""
     place = np.full(len(values), -1)
-    means = []
+    means: list[NDArray[np.float64]] = []
     for index, label in enumerate(values.index):
         mean = mean_over(resamples, str(label), map(int, values.columns))
         if mean is not None:
