@@ -163,7 +163,7 @@ def parts(trials: list[Trial], folder: Path) -> tuple[dict[str, float], dict[str
     return found[0], found[1]
 
 
-def measure(count: int, rounds: int, smoke: bool, folder: Path) -> str:
+def measure(count: int, rounds: int, smoke: bool, clock: bool, folder: Path) -> str:
     """The whole page."""
     trials = choose(count, smoke)
     costs: list[tuple[Cost, Cost]] = []
@@ -179,14 +179,14 @@ def measure(count: int, rounds: int, smoke: bool, folder: Path) -> str:
             assert state.record is not None
             ap = stock_ap(here / "stock" / state.entry.id)
             pairs.append((state.entry.label, ap, state.record.metrics["AP"] or 0.0))
-    return page(trials, costs, pairs, parts(trials[:2], folder))
+    return page(trials, costs, pairs, parts(trials[:2], folder) if clock else None)
 
 
 def page(
     trials: list[Trial],
     costs: list[tuple[Cost, Cost]],
     pairs: list[tuple[str, float, float]],
-    clocked: tuple[dict[str, float], dict[str, float]],
+    clocked: tuple[dict[str, float], dict[str, float]] | None,
 ) -> str:
     """What was measured, as markdown; ratios first."""
     count, rounds = len(trials), len(costs)
@@ -213,7 +213,9 @@ def page(
             f"| {name} | {number} | {theirs.wall / mine.wall:.2f} | {theirs.cpu / mine.cpu:.2f} "
             f"| {theirs.wall / number:.1f} | {mine.wall / number:.1f} |"
         )
-    lines += ["", *_results(pairs), "", *_parts(*clocked)]
+    lines += ["", *_results(pairs)]
+    if clocked is not None:
+        lines += ["", *_parts(*clocked)]
     return "\n".join(lines) + "\n"
 
 
@@ -260,11 +262,12 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--smoke", action="store_true", help="a tiny schedule, to see it work")
+    parser.add_argument("--no-parts", dest="parts", action="store_false", help="do not clock them")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "reports/benchmarks/sweep.md")
     options = parser.parse_args()
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
     with tempfile.TemporaryDirectory() as folder:
-        text = measure(options.points, options.rounds, options.smoke, Path(folder))
+        text = measure(options.points, options.rounds, options.smoke, options.parts, Path(folder))
     options.out.write_text(text)
     print(text)
 
