@@ -166,16 +166,20 @@ def against_best(study: Study, resamples: Resamples, metric: str = "AP") -> pd.D
 
 
 def typical_paired_sd(study: Study, metric: str = "AP") -> float:
-    """Standard deviation of one seed's paired difference, as a root mean square over all pairs of
-    cells; NaN with fewer than two seeds."""
+    """``paired_sd`` of a study's cells; NaN with fewer than two cells or seeds."""
     values = study.values(metric).dropna(how="all")
-    centred = values.sub(values.mean(axis=0), axis=1)
-    spread = centred.var(axis=1, ddof=1).mean()
-    cells = len(values)
-    if cells < 2 or not np.isfinite(spread):
-        return float("nan")
+    return float(paired_sd(values.to_numpy(dtype=np.float64))) if len(values) > 1 else float("nan")
+
+
+def paired_sd(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Standard deviation of one seed's paired difference, as a root mean square over all pairs of
+    cells: [...] from ``values`` [..., cells, seeds] of two cells or more. NaN values are left out;
+    NaN with fewer than two seeds."""
+    cells = values.shape[-2]
+    shift = seed_interval(np.swapaxes(values, -1, -2)).mean  # of each seed: [..., seeds]
+    spread = seed_interval(seed_interval(values - shift[..., None, :]).sd ** 2).mean
     # Removing the seeds' means takes away 1 / cells of the residual variance.
-    return float(np.sqrt(2 * spread * cells / (cells - 1)))
+    return np.sqrt(2 * spread * cells / (cells - 1))
 
 
 def _image_sd(resamples: Resamples, label: str, base: str, seeds: pd.Index) -> float:

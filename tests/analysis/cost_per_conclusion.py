@@ -18,6 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from ablations.analysis.comparisons import paired_sd
 from ablations.analysis.seeds import seeds_needed
 
 DIFFERENCE = 1.0  # AP
@@ -89,10 +90,7 @@ def true_seeds(world: World, paired: bool, rng: np.random.Generator) -> float:
 def estimates(world: World, seeds: int, rng: np.random.Generator) -> Array:
     """What the report would say, from each of many drawn sweeps of all cells: seeds needed."""
     ap = world.draw(ESTIMATES, world.cells, seeds, rng)
-    centred = ap - ap.mean(1, keepdims=True)
-    spread = centred.var(axis=2, ddof=1).mean(1)
-    sd = np.sqrt(2 * spread * world.cells / (world.cells - 1))  # as typical_paired_sd
-    return seeds_needed(np.full(ESTIMATES, DIFFERENCE), sd)
+    return seeds_needed(DIFFERENCE, paired_sd(ap))
 
 
 def page(source: Path) -> str:

@@ -22,6 +22,8 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,6 +41,7 @@ CONFIG = "configs/retinanet_r18_digits.py"
 TRAIN = Path(mmdet.__file__).parent / ".mim" / "tools" / "train.py"
 SEED = 1
 PARTS_ITERATIONS = 60
+PARTS_HOME = REPOSITORY / "tests" / "benchmarks"  # where the module ``parts`` lies
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -112,14 +115,16 @@ def ours(
     return timed(command + (["--cfg-options", *pairs] if pairs else []), folder, **environment)
 
 
-def stock(trials: list[Trial], folder: Path, **environment: str) -> Cost:
+def stock(
+    trials: list[Trial], folder: Path, extra_imports: Sequence[str] = (), **environment: str
+) -> Cost:
     """``tools/train.py`` for each trial."""
     wall = cpu = 0.0
     for trial in trials:
         here = folder / trial.id
-        config = write_stock(here, trial.config)
+        config = write_stock(here, trial.config, extra_imports)
         command = [sys.executable, str(TRAIN), str(config), "--work-dir", str(here / "work")]
-        cost = timed(command, here, PYTHONPATH=str(here), **environment)
+        cost = timed(command, here, PYTHONPATH=f"{here}:{PARTS_HOME}", **environment)
         wall, cpu = wall + cost.wall, cpu + cost.cpu
     return Cost(wall, cpu)
 
@@ -134,33 +139,31 @@ def stock_ap(folder: Path) -> float:
 
 def parts(trials: list[Trial], folder: Path) -> tuple[dict[str, float], dict[str, float]]:
     """Seconds of each part, the stock way and ours, over two trials of a short schedule each."""
-    home = str(REPOSITORY / "tests" / "benchmarks")
-    imports = ["ablations.training", "parts"]
-    options = {"train_cfg.max_iters": PARTS_ITERATIONS, "train_cfg.val_interval": PARTS_ITERATIONS}
-    found = []
-    for name in ("stock", "ours"):
-        out = folder / f"parts-{name}"
-        out.mkdir()
-        if name == "ours":
-            path = f"{home}:{REPOSITORY}"
-            more = options | {"custom_imports.imports": imports}
-            ours(trials, folder / "clocked-ours", more, PARTS=str(out), PYTHONPATH=path)
-        else:
-            for trial in trials:
-                here = folder / "clocked-stock" / trial.id
-                short = trial.config
-                for path, value in options.items():
-                    short = override(short, path, value)
-                config = write_stock(here, short, extra_imports=["parts"])
-                command = [sys.executable, str(TRAIN), str(config), "--work-dir", str(here / "w")]
-                timed(command, here, PARTS=str(out), PYTHONPATH=f"{here}:{home}")
-        seconds: dict[str, float] = defaultdict(float)
-        files = list(out.glob("*.json"))
-        for file in files:
-            for part, value in json.loads(file.read_text())["seconds"].items():
-                seconds[part] += value / len(files)
-        found.append(dict(seconds))
-    return found[0], found[1]
+    length = {"train_cfg.max_iters": PARTS_ITERATIONS, "train_cfg.val_interval": PARTS_ITERATIONS}
+    short = []
+    for trial in trials:
+        config = trial.config
+        for path, value in length.items():
+            config = override(config, path, value)
+        short.append(replace(trial, config=config))
+    out = {name: folder / f"parts-{name}" for name in ("stock", "ours")}
+    for place in out.values():
+        place.mkdir()
+    stock(short, folder / "clocked-stock", ["parts"], PARTS=str(out["stock"]))
+    options = length | {"custom_imports.imports": ["ablations.training", "parts"]}
+    path = f"{PARTS_HOME}:{REPOSITORY}"
+    ours(trials, folder / "clocked-ours", options, PARTS=str(out["ours"]), PYTHONPATH=path)
+    return _mean_seconds(out["stock"]), _mean_seconds(out["ours"])
+
+
+def _mean_seconds(folder: Path) -> dict[str, float]:
+    """Of each part, over the trials that were clocked into ``folder``."""
+    found = [json.loads(file.read_text())["seconds"] for file in folder.glob("*.json")]
+    seconds: dict[str, float] = defaultdict(float)
+    for trial in found:
+        for part, value in trial.items():
+            seconds[part] += value / len(found)
+    return dict(seconds)
 
 
 def measure(count: int, rounds: int, smoke: bool, clock: bool, folder: Path) -> str:
@@ -226,8 +229,8 @@ def _results(pairs: list[tuple[str, float, float]]) -> list[str]:
     return [
         "## The same results",
         "",
-        "Equal seeds give equal losses until rounding has grown (a test compares the first 50); "
-        f"after that the two are two trainings. AP, ours minus stock: {mean:+.2f} "
+        "Equal seeds give equal losses until rounding has grown (a test compares them, in float64 "
+        f"the first 50); after that the two are two trainings. AP, ours minus stock: {mean:+.2f} "
         f"with a standard error of {error:.2f}.",
         "",
         "| point | stock AP | our AP | difference |",
