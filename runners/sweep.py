@@ -51,7 +51,12 @@ def main(arguments: list[str] | None = None) -> int:
             todo = cli.unfinished(request)
         if todo:
             print(cli.headline(args, request), flush=True)
-            job = Job(request.work_dir, todo, gpus_per_trial=args.gpus_per_trial)
+            job = Job(
+                request.work_dir,
+                todo,
+                gpus_per_trial=args.gpus_per_trial,
+                share_data=run.shares_data(request),
+            )
             if slurm and not args.wait:
                 print(cli.submitted(slurm.submit(job), request.work_dir))
                 return 0

@@ -31,6 +31,7 @@ class Job:
     entries: Sequence[Entry]  # the trials to run; each id once
     entry_point: str = "ablations.training.trial:main"
     gpus_per_trial: int = 1
+    share_data: bool = False  # load the training data once for all, where trials share a machine
 
     def states(self) -> list[TrialState]:
         """How the job's trials stand now."""

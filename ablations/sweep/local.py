@@ -21,6 +21,7 @@ from multiprocessing.process import BaseProcess
 
 from ablations.sweep.launcher import MAX_ATTEMPTS, Job, Watch, call, note_death
 from ablations.sweep.ledger import Entry, Standings, trial_folder, trial_state
+from ablations.sweep.record import CONFIG
 
 STOP_TIMEOUT = 60.0  # seconds a trial gets to write its checkpoint
 _POLL = 1.0
@@ -59,14 +60,17 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def fork_server(preload: str, threads: int = 1) -> "multiprocessing.context.ForkServerContext":
-    """A context whose processes start with module ``preload`` already imported."""
+def fork_server(*preload: str) -> "multiprocessing.context.ForkServerContext":
+    """A context whose processes start with the modules ``preload`` already imported.
+
+    There is one server: what it has imported stays as it was at the first process's start.
+    """
     for name in _THREADS:
-        os.environ.setdefault(name, str(threads))
+        os.environ.setdefault(name, "1")
     # Keeps torch.cuda.is_available() from initialising CUDA, which a fork would not survive.
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([preload])
+    context.set_forkserver_preload(["__main__", *preload])  # without the first, each imports it
     return context
 
 
@@ -103,7 +107,13 @@ class LocalLauncher:
         Raises:
             KeyboardInterrupt: on Ctrl-C or SIGTERM, after every trial has saved its state.
         """
-        context = fork_server(job.entry_point.split(":")[0])
+        modules = [job.entry_point.split(":")[0]]
+        if job.share_data:
+            os.environ["ABLATIONS_SHARE"] = str(
+                trial_folder(job.work_dir, job.entries[0].id) / CONFIG
+            )
+            modules.append("ablations.training.shared_data")
+        context = fork_server(*modules)
         gpus = visible_gpus()
         waiting = deque(job.entries)
         standings = Standings(job.work_dir, job.entries)

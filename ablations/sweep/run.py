@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import multiprocessing
 import os
 import shutil
 import signal
@@ -34,6 +35,7 @@ from ablations.sweep.reuse import Source, Tell, is_open, take_over
 
 PREFLIGHT = "ablations.training.preflight"
 WRITERS = 16  # files written at a time
+WORTH_SHARING = 50_000  # images that the trials read in all; below, loading them ahead costs more
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,19 @@ def _changed_trials(request: Request, manifest: Manifest) -> list[str]:
     return []
 
 
+def shares_data(request: Request) -> bool:
+    """Whether it pays to load the training data once, before the local trials are forked."""
+    config = request.trials[0].config
+    batch = config["train_dataloader"]["batch_size"]
+    images = batch * config["train_cfg"].get("max_iters", 0)
+    return images * sum(map(is_open, states(request))) > WORTH_SHARING
+
+
 def preflight(request: Request) -> dict[str, Any]:
     """Build the plan's losses and check its data, in a process that may import torch.
+
+    Where trials share their data that is not the process they are forked from: the data may only
+    be made here.
 
     Returns:
         ``notes`` to print and ``data`` for the records.
@@ -104,7 +117,8 @@ def preflight(request: Request) -> dict[str, Any]:
     Raises:
         UsageError: something is wrong with the plan; the message is one line.
     """
-    context = fork_server(PREFLIGHT)
+    share = shares_data(request)
+    context = multiprocessing.get_context("spawn") if share else fork_server(PREFLIGHT)
     receiver, sender = context.Pipe(duplex=False)
     seed = request.trials[0].seed
     configs = [trial.config for trial in request.trials if trial.seed == seed]

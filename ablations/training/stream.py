@@ -5,6 +5,7 @@ workers or processes, not from what was drawn before. So all points of one seed 
 images in the same order with the same flips, and a resumed trial goes on where it stopped.
 """
 
+import json
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -19,6 +20,9 @@ from torch.utils.data import Dataset, Sampler
 
 DETERMINISTIC = {"LoadImageFromFile", "LoadAnnotations", "Resize", "PackDetInputs"}
 """Transforms whose result follows from the image alone."""
+
+_shared: dict[str, tuple[BaseDataset, dict[int, dict[str, Any]]]] = {}
+"""By config: a data set and its packed images, loaded before this process was forked."""
 
 
 class StreamIndex(int):
@@ -84,12 +88,15 @@ class StreamDataset:
     def __init__(
         self, dataset: dict[str, Any] | BaseDataset, seed: int = 0, limit_mb: int = 512
     ) -> None:
-        self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
+        self._kept: dict[int, dict[str, Any]] = {}
+        if isinstance(dataset, dict):
+            dataset, self._kept = _shared.get(_key(dataset)) or (DATASETS.build(dataset), {})
+        self.dataset = dataset
         self.seed = seed
         transforms = {type(step).__name__ for step in self.dataset.pipeline.transforms}
         self._fixed = transforms <= DETERMINISTIC
-        self._room = limit_mb * 2**20  # bytes
-        self._kept: dict[int, dict[str, Any]] = {}
+        kept = sum(packed["inputs"].nbytes for packed in self._kept.values())
+        self._room = limit_mb * 2**20 - kept  # bytes
 
     @property
     def metainfo(self) -> dict[str, Any]:
@@ -125,6 +132,20 @@ class StreamDataset:
         np.random.seed(draw)
         random.seed(int(draw))
         torch.default_generator.manual_seed(int(draw))
+
+
+def share(config: dict[str, Any]) -> None:
+    """Load the data of a ``StreamDataset``'s config for all processes that this one will fork: the
+    annotations, and the packed images where they are kept and there is room for all of them."""
+    stream = StreamDataset(**{name: value for name, value in config.items() if name != "type"})
+    if stream._fixed and len(stream) * stream.dataset[0]["inputs"].nbytes <= stream._room:
+        for index in range(len(stream)):
+            stream[index]
+    _shared[_key(config["dataset"])] = stream.dataset, stream._kept
+
+
+def _key(config: dict[str, Any]) -> str:
+    return json.dumps(config, sort_keys=True, default=str)
 
 
 @LOOPS.register_module()
