@@ -17,7 +17,6 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path.cwd())]
 from ablations.sweep import cli, run  # noqa: E402
 from ablations.sweep.display import Display  # noqa: E402
 from ablations.sweep.errors import UsageError  # noqa: E402
-from ablations.sweep.launcher import Job  # noqa: E402
 from ablations.sweep.lease import Lease, LeaseHeldError  # noqa: E402
 from ablations.sweep.local import LocalLauncher  # noqa: E402
 from ablations.sweep.tracking import sending  # noqa: E402
@@ -51,12 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
             todo = cli.unfinished(request)
         if todo:
             print(cli.headline(args, request), flush=True)
-            job = Job(
-                request.work_dir,
-                todo,
-                gpus_per_trial=args.gpus_per_trial,
-                share_data=run.shares_data(request),
-            )
+            job = run.job(request, todo)
             if slurm and not args.wait:
                 print(cli.submitted(slurm.submit(job), request.work_dir))
                 return 0

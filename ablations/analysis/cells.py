@@ -53,9 +53,10 @@ class BestAlpha:
 def best_alpha_by_gamma(study: Study, cells: pd.DataFrame) -> list[BestAlpha]:
     """Table 2: for every gamma, ascending, the best alpha by ``cells["AP"]``."""
     pairs = gamma_alpha_labels(study)
+    mean = cells["AP"].to_dict()
     tried: dict[float, list[tuple[float, float, str]]] = {gamma: [] for gamma, _ in sorted(pairs)}
     for (gamma, alpha), label in pairs.items():
-        if np.isfinite(ap := float(cells["AP"][label])):
+        if np.isfinite(ap := float(mean[label])):
             tried[gamma].append((ap, -alpha, label))  # of two equal ones the smaller alpha
     best = []
     for gamma, scored in tried.items():

@@ -19,6 +19,7 @@ from ablations.sweep.dataset import check_data
 from ablations.sweep.errors import UsageError
 from ablations.sweep.files import read_json, write_json, write_text
 from ablations.sweep.grid import Grid
+from ablations.sweep.launcher import Job
 from ablations.sweep.ledger import (
     Entry,
     Manifest,
@@ -35,7 +36,7 @@ from ablations.sweep.reuse import Source, Tell, is_open, take_over
 
 PREFLIGHT = "ablations.training.preflight"
 WRITERS = 16  # files written at a time
-WORTH_SHARING = 50_000  # images that the trials read in all; below, loading them ahead costs more
+WORTH_SHARING = 40_000  # images that the trials read in all; below, loading them ahead costs more
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,12 @@ def _passed(answer: dict[str, Any]) -> dict[str, Any]:
 def _check(sender: Connection, configs: list[dict[str, Any]]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     sender.send(importlib.import_module(PREFLIGHT).check(configs))
+
+
+def job(request: Request, todo: Sequence[Entry]) -> Job:
+    """What a launcher is to run of the request."""
+    gpus = request.options["gpus_per_trial"]
+    return Job(request.work_dir, todo, gpus_per_trial=gpus, share_data=shares_data(request))
 
 
 def write_sweep(

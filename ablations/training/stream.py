@@ -172,7 +172,8 @@ class StreamTrainLoop(IterBasedTrainLoop):
                 self.runner.val_loop.run()
             if last or self.stop_training:
                 break
-            self.runner.model.train()
+            if not self.runner.model.training:  # a walk over all modules
+                self.runner.model.train()
             self.run_iter(next(batches))
         self.runner.call_hook("after_train_epoch")
         self.runner.call_hook("after_train")

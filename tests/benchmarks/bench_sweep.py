@@ -194,14 +194,16 @@ def page(
     """What was measured, as markdown; ratios first."""
     count, rounds = len(trials), len(costs)
     iterations = trials[0].config["train_cfg"]["max_iters"]
+    batch = trials[0].config["train_dataloader"]["batch_size"]
     lines = [
         "# The default sweep, the stock way and ours",
         "",
         f"`python tests/benchmarks/bench_sweep.py --points {count} --rounds {rounds}` "
         f"(`make bench-sweep`), {datetime.date.today().isoformat()}, {machine()}.",
         "",
-        f"{count} trials of `gamma_alpha` ({iterations} iterations of 16 images and an evaluation "
-        "each) trained twice: by mmdet's `tools/train.py` in a loop, and by `runners/sweep.py`. "
+        f"{count} trials of `gamma_alpha` ({iterations} iterations of {batch} images and an "
+        "evaluation each) trained twice: by mmdet's `tools/train.py` in a loop, and by "
+        "`runners/sweep.py`. "
         "Start-up is in it on both sides, our report is not.",
         "",
         "| round | trials | stock / ours, wall time | stock / ours, processor time "

@@ -57,6 +57,33 @@ def test_two_trials_through_to_the_report_and_not_twice(sweep, tiny: Path) -> No
     ]
 
 
+def test_trials_that_share_their_data_give_the_same(sweep, tiny: Path, environment) -> None:
+    assert sweep(*FLAGS, "--no-report").returncode == 0
+    driver = tiny / "sharing.py"
+    driver.write_text(
+        "import sys\n"
+        "from ablations.sweep import run\n"
+        "from runners.sweep import main\n"
+        "if __name__ == '__main__':\n"
+        "    run.WORTH_SHARING = 0\n"
+        "    sys.exit(main())\n"
+    )
+    flags = ("--grid", "grid.py", "--config", "config.py", "--work-dir", "shared", "--no-report")
+    command = [sys.executable, str(driver), *flags]
+    ended = subprocess.run(command, cwd=tiny, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "loads its own data" not in ended.stderr
+    for state in sweep_states(tiny / "work")[1]:
+        for name in ("curve.npz", "predictions.npz", "probabilities.npz"):
+            alone = (state.folder / name).read_bytes()
+            assert (tiny / "shared" / "trials" / state.entry.id / name).read_bytes() == alone
+        log = (tiny / "shared" / "trials" / state.entry.id / "log.txt").read_text()
+        assert "loading annotations" in log  # the validation set's, which is not shared
+        assert log.count("loading annotations") < (state.folder / "log.txt").read_text().count(
+            "loading annotations"
+        )
+
+
 def _check_record(work: Path, state) -> None:
     record = state.record
     assert record.status == "finished"

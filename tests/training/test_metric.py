@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
+from ablations.sweep.record import METRICS
 from ablations.training.metric import score
 
 
@@ -45,3 +47,39 @@ def test_no_detection_scores_0(truth: COCO) -> None:
 def test_only_the_scored_images_count(truth: COCO) -> None:
     rows = np.array([[1, 10, 10, 20, 20, 0.9, 7]])
     assert score(truth, rows, [1], [7])["AP"] == pytest.approx(100)
+
+
+@pytest.mark.parametrize("largest", [90, 300])  # px; without large objects, and with
+def test_random_detections_score_what_pycocotools_says(largest: int) -> None:
+    rng = np.random.default_rng(largest)
+    truth = COCO()
+    boxes = np.column_stack([rng.uniform(0, 50, (60, 2)), rng.uniform(5, largest, (60, 2))])
+    truth.dataset = {
+        "images": [{"id": image, "width": 400, "height": 400} for image in range(1, 21)],
+        "categories": [{"id": 2, "name": "a"}, {"id": 5, "name": "b"}],
+        "annotations": [
+            dict(
+                id=number + 1,
+                image_id=number % 20 + 1,
+                category_id=(2, 5)[number % 3 == 0],
+                bbox=box.tolist(),
+                area=float(box[2] * box[3]),
+                iscrowd=int(number % 17 == 0),
+            )
+            for number, box in enumerate(boxes)
+        ],
+    }
+    truth.createIndex()
+    found = np.repeat(boxes, 4, axis=0) + rng.normal(0, 2, (240, 4))
+    rows = np.column_stack(
+        [np.arange(240) // 4 % 20 + 1, found, rng.uniform(size=240), rng.choice([2, 5], 240)]
+    )
+    rows = rows.astype(np.float32).astype(np.float64)
+    evaluation = COCOeval(truth, truth.loadRes(rows), "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    ours = score(truth, rows, list(range(1, 21)), [2, 5])
+    expected = [np.nan if value < 0 else 100 * value for value in evaluation.stats[:6]]
+    assert np.isnan(expected[5]) == (largest == 90)
+    np.testing.assert_array_equal([ours[name] for name in METRICS], expected)

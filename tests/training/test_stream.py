@@ -2,13 +2,16 @@
 
 import itertools
 import pickle
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 pytest.importorskip("torch")
 import ablations.training.stream as stream
-from ablations.training.stream import StreamDataset, StreamIndex, StreamSampler
+from ablations.training.stream import StreamDataset, StreamIndex, StreamSampler, share
+from tests.coco_sets import write_coco_set
 
 
 class Images:
@@ -61,3 +64,52 @@ def test_draws_follow_the_position_whatever_was_drawn_before() -> None:
     assert data[StreamIndex(2, 17)] != wanted  # the same image an epoch later
     assert StreamDataset(Images(), seed=6)[StreamIndex(2, 7)] != wanted
     assert data[pickle.loads(pickle.dumps(StreamIndex(2, 7)))] == wanted  # through a worker
+
+
+def stream_config(root: Path, **options: Any) -> dict[str, Any]:
+    """A stream of six images whose pipeline draws nothing."""
+    dataset = dict(
+        type="CocoDataset",
+        data_root=str(write_coco_set(root, ["a"])),
+        ann_file="annotations/train.json",
+        data_prefix=dict(img="train/"),
+        metainfo=dict(classes=("a",)),
+        pipeline=[
+            dict(type="LoadImageFromFile"),
+            dict(type="LoadAnnotations", with_bbox=True),
+            dict(type="PackDetInputs"),
+        ],
+    )
+    return dict(type="StreamDataset", dataset=dataset, **options)
+
+
+def found(config: dict[str, Any], seed: int) -> StreamDataset:
+    """The data as a trial of that seed builds it."""
+    return StreamDataset(dict(config["dataset"]), seed)
+
+
+def test_shared_data_is_found_and_the_same(scope, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(stream, "_shared", {})
+    config = stream_config(tmp_path / "data", limit_mb=1)
+    own = found(config, seed=1)
+    share(config)
+    shared, again = found(config, seed=1), found(config, seed=2)
+    assert shared.dataset is again.dataset is not own.dataset
+    assert len(shared._kept) == len(own) == 6
+    for index in range(6):
+        assert shared[index]["inputs"] is again[index]["inputs"]
+        assert shared[index]["inputs"].equal(own[index]["inputs"])
+        boxes = [data[index]["data_samples"].gt_instances.bboxes.tensor for data in (shared, own)]
+        assert boxes[0].equal(boxes[1])
+    config["dataset"]["indices"] = 3  # another data set
+    assert found(config, seed=1).dataset is not shared.dataset
+
+
+def test_images_that_do_not_all_fit_are_not_loaded_ahead(
+    scope, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(stream, "_shared", {})
+    config = stream_config(tmp_path / "data", limit_mb=0)
+    share(config)
+    assert not found(config, seed=1)._kept
+    assert found(config, seed=1).dataset is found(config, seed=2).dataset  # the annotations are

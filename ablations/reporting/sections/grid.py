@@ -21,6 +21,9 @@ from ablations.reporting.tables import MISSING, Table, number, plain, with_half_
 MOST_CELLS = 200
 """Beyond this many cells the grid's figures are left out: nobody could read them."""
 
+Rows = dict[str, dict[str, Any]]
+"""Label -> that row of ``cell_frame``."""
+
 OTHER_PROTOCOL = (
     "The paper's columns are COCO with its own protocol (ResNet-50-FPN, 600 px, 90k iterations): "
     "**another data set, so the levels are not comparable**, only the order of the rows is."
@@ -32,6 +35,7 @@ def table_2(study: Study, out: Path) -> Section:
     if len({gamma for gamma, _ in gamma_alpha_labels(study)}) < 2:
         return Section("")
     cells = cell_frame(study)
+    rows: Rows = cells.to_dict("index")
     chosen = best_alpha_by_gamma(study, cells)
     published = {row[0]: row[1:] for row in TABLE_1B.rows}
     text_rows: list[dict[str, str]] = []
@@ -39,15 +43,15 @@ def table_2(study: Study, out: Path) -> Section:
     for best in chosen:
         paper_row = published.get(best.gamma, (np.nan,) * 4)
         coordinates = {"gamma": plain(best.gamma), "alpha": plain(best.alpha)}
-        text_rows.append(_row_text(coordinates, cells, best.label, paper_row))
+        text_rows.append(_row_text(coordinates, rows, best.label, paper_row))
         data = {"gamma": best.gamma, "alpha": best.alpha, "alphas_tried": best.tried}
-        data_rows.append(_row_data(data, cells, best.label, paper_row))
+        data_rows.append(_row_data(data, rows, best.label, paper_row))
     for label in study.labels:
         if is_plain_ce(label, study.points[label]):
             nothing = (np.nan,) * 4
             coordinates = {"gamma": "plain CE", "alpha": MISSING}
-            text_rows.append(_row_text(coordinates, cells, label, nothing))
-            data_rows.append(_row_data({"gamma": np.nan, "alpha": np.nan}, cells, label, nothing))
+            text_rows.append(_row_text(coordinates, rows, label, nothing))
+            data_rows.append(_row_data({"gamma": np.nan, "alpha": np.nan}, rows, label, nothing))
     table = Table(
         "table_2",
         "Table 2: for each gamma the alpha with the highest mean AP; box AP in percent, mean and "
@@ -88,11 +92,11 @@ def _beside_paper(chosen: list[BestAlpha], cells: pd.DataFrame, out: Path) -> st
 
 def _row_text(
     coordinates: dict[str, str],
-    cells: pd.DataFrame,
+    rows: Rows,
     label: str | None,
     paper_row: tuple[float, ...],
 ) -> dict[str, str]:
-    ours = {metric: _cell_text(cells, label, metric) for metric in FIGURES}
+    ours = {metric: _cell_text(rows, label, metric) for metric in FIGURES}
     theirs = {"paper's alpha": plain(paper_row[0])} | {
         f"paper's {metric}": number(value)
         for metric, value in zip(FIGURES, paper_row[1:], strict=True)
@@ -102,13 +106,13 @@ def _row_text(
 
 def _row_data(
     coordinates: dict[str, Any],
-    cells: pd.DataFrame,
+    rows: Rows,
     label: str | None,
     paper_row: tuple[float, ...],
 ) -> dict[str, Any]:
     row = dict(coordinates)
     for metric in FIGURES:
-        row |= _cell_data(cells, label, metric)
+        row |= _cell_data(rows, label, metric)
     names = [f"paper_{name}" for name in ("alpha", *FIGURES)]
     return row | dict(zip(names, paper_row, strict=True))
 
@@ -116,10 +120,11 @@ def _row_data(
 def all_cells(study: Study, out: Path) -> Section:
     """The gamma x alpha table where the grid is one, and every cell in a row of its own."""
     cells = cell_frame(study)
-    tables = [_flat(study, cells)]
+    rows: Rows = cells.to_dict("index")
+    tables = [_flat(study, cells, rows)]
     pairs = gamma_alpha_labels(study)
     if pairs:
-        tables.insert(0, _gamma_by_alpha(pairs, cells))
+        tables.insert(0, _gamma_by_alpha(pairs, rows))
     figures = _grid_figures(study, pairs, cells, out) if pairs else ""
     texts = [shown(table) for table in tables]
     return Section(paragraphs(heading("Every cell"), *texts, figures), tables)
@@ -148,7 +153,7 @@ def _grid_figures(
     )
 
 
-def _gamma_by_alpha(pairs: dict[tuple[float, float], str], cells: pd.DataFrame) -> Table:
+def _gamma_by_alpha(pairs: dict[tuple[float, float], str], rows: Rows) -> Table:
     gammas = sorted({gamma for gamma, _ in pairs})
     alphas = sorted({alpha for _, alpha in pairs})
     text_rows: list[dict[str, str]] = []
@@ -156,10 +161,10 @@ def _gamma_by_alpha(pairs: dict[tuple[float, float], str], cells: pd.DataFrame) 
     for gamma in gammas:
         labels = [pairs.get((gamma, alpha)) for alpha in alphas]
         names = [f"alpha = {plain(alpha)}" for alpha in alphas]
-        texts = [_cell_text(cells, label, "AP") for label in labels]
+        texts = [_cell_text(rows, label, "AP") for label in labels]
         text_rows.append({"gamma": plain(gamma)} | dict(zip(names, texts, strict=True)))
         for alpha, label in zip(alphas, labels, strict=True):
-            data_rows.append({"gamma": gamma, "alpha": alpha} | _cell_data(cells, label, "AP"))
+            data_rows.append({"gamma": gamma, "alpha": alpha} | _cell_data(rows, label, "AP"))
     return Table(
         "gamma_alpha",
         "AP in percent, mean and 95 % interval over seeds",
@@ -168,11 +173,11 @@ def _gamma_by_alpha(pairs: dict[tuple[float, float], str], cells: pd.DataFrame) 
     )
 
 
-def _flat(study: Study, cells: pd.DataFrame) -> Table:
+def _flat(study: Study, cells: pd.DataFrame, rows: Rows) -> Table:
     text = pd.DataFrame({"cell": cells.index})
     text["seeds"] = [f"{row.finished}/{row.planned}" for row in cells.itertuples()]
     for metric in ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L"):
-        text[metric] = [_cell_text(cells, label, metric, explain=False) for label in cells.index]
+        text[metric] = [_cell_text(rows, label, metric, explain=False) for label in rows]
     text["not finished"] = [problems or MISSING for problems in cells["problems"]]
     points = pd.DataFrame([study.points[label] for label in cells.index], index=cells.index)
     data = pd.concat([points.add_prefix("point."), cells], axis=1).reset_index()
@@ -185,12 +190,12 @@ def _flat(study: Study, cells: pd.DataFrame) -> Table:
     )
 
 
-def _cell_text(cells: pd.DataFrame, label: str | None, metric: str, explain: bool = True) -> str:
+def _cell_text(rows: Rows, label: str | None, metric: str, explain: bool = True) -> str:
     """A cell's mean and interval, with what is missing from it."""
     if label is None:
         return MISSING
-    values = _cell_data(cells, label, metric)
-    problems = str(cells["problems"][label])
+    values = _cell_data(rows, label, metric)
+    problems = str(rows[label]["problems"])
     if not np.isfinite(values[metric]):
         return (problems or MISSING) if explain else MISSING
     half = (values[f"{metric}_high"] - values[f"{metric}_low"]) / 2
@@ -198,6 +203,6 @@ def _cell_text(cells: pd.DataFrame, label: str | None, metric: str, explain: boo
     return f"{text} ({problems})" if explain and problems and metric == "AP" else text
 
 
-def _cell_data(cells: pd.DataFrame, label: str | None, metric: str) -> dict[str, float]:
+def _cell_data(rows: Rows, label: str | None, metric: str) -> dict[str, float]:
     names = (metric, f"{metric}_low", f"{metric}_high")
-    return {name: np.nan if label is None else float(cells[name][label]) for name in names}
+    return {name: np.nan if label is None else float(rows[label][name]) for name in names}
