@@ -6,6 +6,7 @@ images in the same order with the same flips, and a resumed trial goes on where 
 """
 
 import json
+import os
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -82,11 +83,12 @@ class StreamDataset:
     Args:
         dataset: config of the data set, or the data set.
         seed: of the draws; the trial's (``plan`` sets it).
-        limit_mb: how many megabytes of packed images to keep; 0 keeps none.
+        limit_mb: how many megabytes of packed images to keep, 0 keeps none; by default a
+            thirty-second of the machine's memory.
     """
 
     def __init__(
-        self, dataset: dict[str, Any] | BaseDataset, seed: int = 0, limit_mb: int = 512
+        self, dataset: dict[str, Any] | BaseDataset, seed: int = 0, limit_mb: int | None = None
     ) -> None:
         self._kept: dict[int, dict[str, Any]] = {}
         if isinstance(dataset, dict):
@@ -96,7 +98,8 @@ class StreamDataset:
         transforms = {type(step).__name__ for step in self.dataset.pipeline.transforms}
         self._fixed = transforms <= DETERMINISTIC
         kept = sum(packed["inputs"].nbytes for packed in self._kept.values())
-        self._room = limit_mb * 2**20 - kept  # bytes
+        limit = _memory() // 32 if limit_mb is None else limit_mb * 2**20
+        self._room = limit - kept  # bytes
 
     @property
     def metainfo(self) -> dict[str, Any]:
@@ -142,6 +145,11 @@ def share(config: dict[str, Any]) -> None:
         for index in range(len(stream)):
             stream[index]
     _shared[_key(config["dataset"])] = stream.dataset, stream._kept
+
+
+def _memory() -> int:
+    """Bytes of memory that this machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _key(config: dict[str, Any]) -> str:

@@ -113,3 +113,12 @@ def test_images_that_do_not_all_fit_are_not_loaded_ahead(
     share(config)
     assert not found(config, seed=1)._kept
     assert found(config, seed=1).dataset is found(config, seed=2).dataset  # the annotations are
+
+
+def test_no_more_images_are_kept_than_the_limit_allows(scope, tmp_path: Path, monkeypatch) -> None:
+    config = stream_config(tmp_path / "data")
+    monkeypatch.setattr(stream, "_memory", lambda: 32 * 3 * 3 * 96 * 64)  # room for three images
+    data = found(config, seed=1)
+    first = [data[index]["inputs"] for index in range(6)]
+    assert sorted(data._kept) == [0, 1, 2]
+    assert all(data[index]["inputs"].equal(image) for index, image in enumerate(first))
