@@ -70,7 +70,8 @@ def fork_server(*preload: str) -> "multiprocessing.context.ForkServerContext":
     # Keeps torch.cuda.is_available() from initialising CUDA, which a fork would not survive.
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", *preload])  # without the first, each imports it
+    # "__main__", or every process would import that anew.
+    context.set_forkserver_preload(["__main__", "ablations.sweep.server", *preload])
     return context
 
 
