@@ -253,7 +253,8 @@ def _timings(
 
 
 def git_state() -> dict[str, Any]:
-    """The commit of the checkout this code lies in, and whether it was changed; {} without git."""
+    """The commit of the checkout this code lies in, and whether it was changed, reports aside; {}
+    without git."""
     root = Path(__file__).parents[2]
 
     def git(*arguments: str) -> str:
@@ -262,7 +263,8 @@ def git_state() -> dict[str, Any]:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+        changed = git("status", "--porcelain", "--", ".", ":(exclude)reports")
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(changed)}
     except (OSError, subprocess.CalledProcessError):
         return {}
 

@@ -332,6 +332,8 @@ def test_records_name_the_code_that_was_loaded(tiny: Path, environment: dict[str
     git("add", ".")
     git("commit", "--quiet", "--message", "loaded")
     loaded = git("rev-parse", "HEAD")
+    (checkout / "reports").mkdir()
+    (checkout / "reports" / "README.md").touch()  # an earlier sweep's; no code
     flags = [*FLAGS, "--workers", "1", "--no-report"]
     process = subprocess.Popen(
         [sys.executable, str(checkout / "runners" / "sweep.py"), *flags],
