@@ -172,6 +172,7 @@ class StreamTrainLoop(IterBasedTrainLoop):
         if isinstance(sampler, StreamSampler):
             sampler.start = self._iter * self.dataloader.batch_size * sampler.world_size
         batches = iter(self.dataloader)
+        self.runner.model.train()  # also where it is in training: mmdet's backbones freeze here
         while True:
             self._decide_current_val_interval()
             last = self._iter >= self._max_iters
@@ -180,7 +181,7 @@ class StreamTrainLoop(IterBasedTrainLoop):
                 self.runner.val_loop.run()
             if last or self.stop_training:
                 break
-            if not self.runner.model.training:  # a walk over all modules
+            if not self.runner.model.training:  # after a validation
                 self.runner.model.train()
             self.run_iter(next(batches))
         self.runner.call_hook("after_train_epoch")

@@ -3,14 +3,22 @@
 import itertools
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("torch")
 import ablations.training.stream as stream
-from ablations.training.stream import StreamDataset, StreamIndex, StreamSampler, share
+from ablations.training.stream import (
+    StreamDataset,
+    StreamIndex,
+    StreamSampler,
+    StreamTrainLoop,
+    share,
+)
 from tests.coco_sets import write_coco_set
 
 
@@ -122,3 +130,33 @@ def test_no_more_images_are_kept_than_the_limit_allows(scope, tmp_path: Path, mo
     first = [data[index]["inputs"] for index in range(6)]
     assert sorted(data._kept) == [0, 1, 2]
     assert all(data[index]["inputs"].equal(image) for index, image in enumerate(first))
+
+
+def test_the_model_is_put_into_training_at_first_and_after_every_validation() -> None:
+    """mmdet's backbones freeze their stages and norms in train(), not when they are built."""
+    told: list[str] = []
+
+    class Model(torch.nn.Module):
+        def train(self, mode: bool = True) -> "Model":
+            told.append("train" if mode else "validation")
+            return super().train(mode)
+
+    class Loop(StreamTrainLoop):
+        def run_iter(self, batch: Any) -> None:
+            told.append("iteration")
+            self._iter += 1
+
+    class Loader(list):
+        sampler = None
+        dataset = SimpleNamespace(metainfo={})
+
+    model = Model()
+    runner = SimpleNamespace(
+        model=model,
+        val_loop=SimpleNamespace(run=model.eval),
+        visualizer=SimpleNamespace(),
+        call_hook=lambda name: None,
+    )
+    Loop(runner, Loader(range(4)), max_iters=4, val_interval=2).run()
+    half = ["train", "iteration", "iteration", "validation"]
+    assert told == half * 2
