@@ -21,6 +21,7 @@ from ablations.sweep.slurm import jobs
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
+SLOW = ("--cfg-options", "train_dataloader.batch_size=96")  # time to interrupt thirty iterations
 
 # Runs a script where importing torch is an error, as on a login node that cannot.
 LOGIN_NODE = """
@@ -180,8 +181,7 @@ def test_the_smoke_grid_runs_as_an_array_to_its_report(
 def test_a_preempted_trial_ends_with_the_numbers_of_an_uninterrupted_one(
     cluster: SlurmCluster, project: Project
 ) -> None:
-    slow = ["--cfg-options", "train_dataloader.batch_size=64"]
-    local = ["--grid", "one.py", "--smoke", "--workers", "1", "--no-report", *slow]
+    local = ["--grid", "one.py", "--smoke", "--workers", "1", "--no-report", *SLOW]
     script = str(ROOT / "runners/sweep.py")
     uninterrupted = subprocess.Popen(
         [sys.executable, script, *local, "--work-dir", "work_dirs/plain"],
@@ -189,7 +189,7 @@ def test_a_preempted_trial_ends_with_the_numbers_of_an_uninterrupted_one(
         stdout=subprocess.DEVNULL,
     )
     try:
-        flags = [*sweep("preempted", "one.py"), *slow, "--no-report"]
+        flags = [*sweep("preempted", "one.py"), *SLOW, "--no-report"]
         submitted = project.run("sweep.py", *flags)
         assert submitted.returncode == 0, submitted.stderr
         [trial] = project.trials("preempted")
@@ -222,7 +222,7 @@ def test_a_preempted_trial_ends_with_the_numbers_of_an_uninterrupted_one(
 
 
 def test_two_ranks_on_two_nodes_train_one_trial(cluster: SlurmCluster, project: Project) -> None:
-    flags = [*sweep("ranks", "one.py", "nodes=2"), "--gpus-per-trial", "2", "--no-report"]
+    flags = [*sweep("ranks", "one.py", "nodes=2"), "--gpus-per-trial", "2", *SLOW, "--no-report"]
     submitted = project.run("sweep.py", *flags)
     assert submitted.returncode == 0, submitted.stderr
     [trial] = project.trials("ranks")
