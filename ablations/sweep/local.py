@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -70,8 +71,9 @@ def fork_server(*preload: str) -> "multiprocessing.context.ForkServerContext":
     # Keeps torch.cuda.is_available() from initialising CUDA, which a fork would not survive.
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     context = multiprocessing.get_context("forkserver")
-    # "__main__", or every process would import that anew.
-    context.set_forkserver_preload(["__main__", "ablations.sweep.server", *preload])
+    # Every process imports the command's own module again, and what that imports.
+    command = sorted(name for name in sys.modules if name.startswith("ablations."))
+    context.set_forkserver_preload(["ablations.sweep.server", *command, *preload])
     return context
 
 
