@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 pytest.importorskip("torch")
+import torch
+
 import ablations.training.stream as stream
 from ablations.training.stream import (
     StreamDataset,
