@@ -29,7 +29,7 @@ from ablations.sweep.record import PREDICTIONS
 RESAMPLES = 400  # the standard deviation is known to 1 / sqrt(2 x 400) = 3.5 %
 SEED = 0
 LIMIT = 96  # trials to resample at most; the lowest seeds of every cell first
-LIMIT_BYTES = 3 << 20  # of predictions, where there are more trials than that: some seconds' work
+LIMIT_BYTES = 2 << 20  # of predictions, where there are more trials than that: some seconds' work
 CACHE = "resamples"
 ENOUGH_FOR_PROCESSES = 8
 

@@ -50,10 +50,11 @@ class StackedPreprocessor(DetDataPreprocessor):
         if not plain:
             return super().forward(data, training)
         batch = torch.stack(images).to(self.device, non_blocking=True)
+        batch = batch.to(self.mean.dtype)  # before the flip: bytes are slow to move on a CPU
         if self._channel_conversion:
             batch = batch.flip(1)
-        batch = batch.to(self.mean.dtype, memory_format=torch.channels_last)
         batch.sub_(self.mean).div_(self.std)
+        batch = batch.contiguous(memory_format=torch.channels_last)
         shape = (height, width)
         for sample in samples:
             if sample.metainfo.get("batch_input_shape") != shape:

@@ -1,6 +1,6 @@
 """Train the same points the stock way and ours, in turn, and compare cost and results.
 
-    python tests/benchmarks/bench_sweep.py [--points 4] [--rounds 2] [--out FILE]
+    python tests/benchmarks/bench_sweep.py [--points 16] [--rounds 4] [--out FILE]
 
 The stock way is mmdet's ``tools/train.py`` once for each trial, one after the other, with torch's
 own choice of threads and two loader workers: what ``mim gridsearch`` does. Ours is
@@ -264,8 +264,8 @@ def _parts(theirs: dict[str, float], mine: dict[str, float]) -> list[str]:
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--points", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--points", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--smoke", action="store_true", help="a tiny schedule, to see it work")
     parser.add_argument("--no-parts", dest="parts", action="store_false", help="do not clock them")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "reports/benchmarks/sweep.md")
