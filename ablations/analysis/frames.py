@@ -9,8 +9,8 @@ Columns of a frame of trials, in this order:
 - ``state``: pending, running, interrupted, finished, diverged or failed, and ``reason``;
 - ``taken_from``: the sweep that trained the trial, missing where that is its own;
 - ``AP``, ``AP50``, ``AP75``, ``AP_S``, ``AP_M``, ``AP_L``: COCO box AP in percent;
-- ``iterations``, ``iteration_s`` (median), ``train_s``, ``evaluation_s``, ``wall_s``, ``device_s``
-  (wall x processes), all in seconds, ``peak_memory_bytes``, ``device``;
+- ``iterations``, ``iteration_s`` (median), ``wall_s``, ``device_s`` (wall x processes), all in
+  seconds, ``peak_memory_bytes``, ``device``;
 - ``loss_config``: the loss that was built, ``final_*``: means over the curve's last rows.
 """
 
@@ -26,7 +26,7 @@ from ablations.sweep.record import METRICS
 
 IDENTITY = ("sweep", "trial_id", "label", "seed")
 STANDING = ("state", "reason", "taken_from")
-TIMINGS = ("iterations", "iteration_s", "train_s", "evaluation_s", "wall_s", "device_s")
+TIMINGS = ("iterations", "iteration_s", "wall_s", "device_s")
 COST = (*TIMINGS, "peak_memory_bytes", "device")
 RESERVED = frozenset((*IDENTITY, *STANDING, *METRICS, *COST, "loss_config"))
 

@@ -15,8 +15,8 @@ from ablations.sweep.display import in_columns
 from ablations.sweep.errors import UsageError
 from ablations.sweep.estimate import Estimate, estimate
 from ablations.sweep.grid import DEFAULT_PROTOCOL, parse_grid, read_grid
-from ablations.sweep.ledger import Entry, TrialState
-from ablations.sweep.local import default_workers
+from ablations.sweep.ledger import Entry, TrialState, read_manifest, sweep_states
+from ablations.sweep.local import default_workers, visible_gpus
 from ablations.sweep.plan import load_config, parse_options, plan, prepare_config
 from ablations.sweep.record import LOG
 from ablations.sweep.reuse import read_sources, with_reusable
@@ -50,7 +50,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--dry-run", action="store_true", help="print the trials and their cost; start nothing")
     add("--json", action="store_true", help="with --dry-run: one JSON object")
     add("--reuse", type=Path, nargs="+", default=[], metavar="WORK_DIR", help=REUSE)
-    add("--retry-failed", action="store_true", help="run trials that raised again")
+    add(
+        "--retry-failed",
+        action="store_true",
+        help="run trials that raised again, from their last checkpoint",
+    )
     add("--no-report", action="store_true", help="train only")
     add("--wandb", choices=tracking.MODES, help="default: WANDB_MODE, or else offline")
     slurm = parser.add_argument_group("Slurm").add_argument
@@ -68,6 +72,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--json goes with --dry-run")
     if args.launcher != "slurm" and (args.wait or args.slurm or args.slurm_settings):
         parser.error("--wait, --slurm and --slurm-settings go with --launcher slurm")
+    gpus = len(visible_gpus()) if args.launcher == "local" and not args.dry_run else 0
+    if 0 < gpus < args.gpus_per_trial:
+        parser.error(f"--gpus-per-trial is {args.gpus_per_trial}; this machine has {gpus}")
     args.seeds = list(dict.fromkeys(args.seeds))
     args.wandb = tracking.mode(args.wandb)
     if args.workers is None and args.launcher == "local":
@@ -119,7 +126,10 @@ def cost(args: argparse.Namespace, request: run.Request, states: Sequence[TrialS
     config = request.trials[0].config
     iterations = config["train_cfg"]["max_iters"]
     workers = args.workers or len(request.trials)
-    return estimate(states, config, workers, args.gpus_per_trial, iterations)
+    known = states
+    if not any(state.record for state in states) and read_manifest(request.work_dir):
+        known = sweep_states(request.work_dir)[1]  # other seeds
+    return estimate(states, known, config, workers, args.gpus_per_trial, iterations)
 
 
 def print_plan(args: argparse.Namespace, request: run.Request) -> None:
@@ -164,7 +174,7 @@ def slurm_launcher(args: argparse.Namespace, report: Sequence[str]) -> "SlurmLau
     from ablations.sweep.slurm import SlurmLauncher, load_settings
 
     default = SLURM_SETTINGS if SLURM_SETTINGS.is_file() else None
-    settings = load_settings(args.slurm_settings or default, parse_options(args.slurm))
+    settings = load_settings(args.slurm_settings or default, parse_options(args.slurm, "--slurm"))
     check = f"{run.PREFLIGHT}:check_planned"
     later = () if args.wait or args.no_report else tuple(report)
     return SlurmLauncher(settings, args.workers, check, later)

@@ -37,13 +37,15 @@ class Estimate:
 
 def estimate(
     states: Sequence[TrialState],
+    known: Sequence[TrialState],
     config: dict[str, Any],
     workers: int,
     gpus_per_trial: int,
     iterations: int,
 ) -> Estimate:
-    """Estimate from the trials that the sweep itself finished, else from the config's
-    ``expected_cost``; trials that other sweeps have cost nothing.
+    """Estimate what the ``states`` that are not done cost from the ``known`` trials that the sweep
+    itself finished, else from the config's ``expected_cost``; trials that other sweeps have cost
+    nothing.
 
     ``expected_cost`` is a dict: ``trial_s``, the seconds of one trial of ``iterations`` iterations,
     each of ``batch_size`` images a process (default: the config's), on one ``device``; and
@@ -53,7 +55,7 @@ def estimate(
     left = len({state.entry.id for state in open_})
     measured = [
         state.record.timings["device_s"]
-        for state in states
+        for state in known
         if state.record is not None
         and state.record.status == "finished"
         and not state.record.taken_from

@@ -92,10 +92,10 @@ class _Running:
     processes: list[BaseProcess] = field(default_factory=list)
 
     @property
-    def exit_code(self) -> int | None:
-        """The first exit code that is not 0, once all processes have ended."""
-        codes = [process.exitcode for process in self.processes]
-        return next((code for code in codes if code != 0), 0)
+    def exit_code(self) -> int:
+        """0 if all processes ended well, else the code of one that did not, a signal first."""
+        codes = sorted(process.exitcode or 0 for process in self.processes)
+        return next((code for code in codes if code), 0)
 
 
 class LocalLauncher:
@@ -191,7 +191,7 @@ def _interrupt(_number: int, _frame: object) -> None:
 
 def _ended(trial: _Running) -> bool:
     alive = [process for process in trial.processes if process.is_alive()]
-    if alive and len(alive) < len(trial.processes):  # one rank is gone: the others wait in vain
+    if alive and any(process.exitcode for process in trial.processes):  # the others wait in vain
         for process in alive:
             process.join(5)
             process.terminate()

@@ -78,8 +78,8 @@ def load_config(path: str) -> dict[str, Any]:
         raise UsageError(f"config {path} cannot be read: {error}") from error
 
 
-def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
-    """``path=value`` pairs; values are Python literals, anything else is a string.
+def parse_options(pairs: Sequence[str], flag: str = "--cfg-options") -> dict[str, Any]:
+    """A flag's ``path=value`` pairs; values are Python literals, anything else is a string.
 
     Raises:
         UsageError: a pair has no ``=``.
@@ -88,7 +88,7 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
     for pair in pairs:
         path, separator, text = pair.partition("=")
         if not separator or not path:
-            raise UsageError(f"--cfg-options takes PATH=VALUE, not {pair!r}")
+            raise UsageError(f"{flag} takes PATH=VALUE, not {pair!r}")
         try:
             options[path] = ast.literal_eval(text)
         except (ValueError, SyntaxError):
@@ -130,10 +130,17 @@ def prepare_config(
     """The base of all trials: options applied, schedule matched to the batch, cut down for smoke.
 
     Raises:
-        UsageError: an option's path does not exist, or the schedule cannot follow the batch.
+        UsageError: an option's path does not exist, the config is none of a trial, or its schedule
+            cannot follow the batch.
     """
     for path, value in options.items():
         config = override(config, path, value)
+    if not config.get("train_cfg", {}).get("max_iters"):
+        raise UsageError("the config has no train_cfg.max_iters; sweeps train by iterations")
+    evaluator = config.get("val_evaluator")
+    if not isinstance(evaluator, dict) or evaluator.get("type") != "BoxAP":
+        found = evaluator.get("type") if isinstance(evaluator, dict) else evaluator
+        raise UsageError(f"the config's val_evaluator is {found}; sweeps are scored by BoxAP")
     config = scale_to_batch(config, gpus_per_trial)
     if smoke:
         config = rescale(config, SMOKE_ITERATIONS)

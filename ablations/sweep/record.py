@@ -86,9 +86,9 @@ class Record:
     history: list[dict[str, float]] = field(default_factory=list)  # METRICS at "iteration"
     final: dict[str, float] = field(default_factory=dict)  # mean of the curve's last 50 rows
     timings: dict[str, float] = field(default_factory=dict)
-    # timings: wall_s, train_s, evaluation_s, device_s (wall x processes), iterations,
-    # iteration_s (median), over all attempts; inference_ms: one image, batch of 1 (the fastest of
-    # some repeats, median over images)
+    # timings: wall_s, device_s (wall x processes) and iterations over all attempts; iteration_s
+    # (median) of the last attempt; inference_ms: one image, batch of 1 (the fastest of some
+    # repeats, median over images)
     device: str = "cpu"
     peak_memory_bytes: int = 0
     attempts: list[dict[str, Any]] = field(default_factory=list)  # started, ended, outcome

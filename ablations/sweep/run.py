@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import json
 import multiprocessing
 import os
 import shutil
@@ -77,7 +78,7 @@ def check_continues(request: Request) -> None:
         return
     old = {"grid": manifest.grid["name"], "config": manifest.config, **manifest.options}
     new = {"grid": request.grid.name, "config": request.config, **request.options}
-    changed = differences(old, new)
+    changed = differences(old, json.loads(json.dumps(new)))  # a manifest has no tuples
     if not changed:
         changed = _changed_trials(request, manifest)
     if changed:
@@ -98,12 +99,12 @@ def _changed_trials(request: Request, manifest: Manifest) -> list[str]:
     return []
 
 
-def shares_data(request: Request) -> bool:
-    """Whether it pays to load the training data once, before the local trials are forked."""
+def shares_data(request: Request, trials: int) -> bool:
+    """Whether it pays to load the training data once, before so many local trials are forked."""
     config = request.trials[0].config
     batch = config["train_dataloader"]["batch_size"]
     images = batch * config["train_cfg"].get("max_iters", 0)
-    return images * sum(map(is_open, states(request))) > WORTH_SHARING
+    return images * trials > WORTH_SHARING
 
 
 def preflight(request: Request) -> dict[str, Any]:
@@ -118,7 +119,7 @@ def preflight(request: Request) -> dict[str, Any]:
     Raises:
         UsageError: something is wrong with the plan; the message is one line.
     """
-    share = shares_data(request)
+    share = shares_data(request, sum(map(is_open, states(request))))
     context = multiprocessing.get_context("spawn") if share else fork_server(PREFLIGHT)
     receiver, sender = context.Pipe(duplex=False)
     seed = request.trials[0].seed
@@ -159,8 +160,8 @@ def _check(sender: Connection, configs: list[dict[str, Any]]) -> None:
 
 def job(request: Request, todo: Sequence[Entry]) -> Job:
     """What a launcher is to run of the request."""
-    gpus = request.options["gpus_per_trial"]
-    return Job(request.work_dir, todo, gpus_per_trial=gpus, share_data=shares_data(request))
+    gpus, share = request.options["gpus_per_trial"], shares_data(request, len(todo))
+    return Job(request.work_dir, todo, gpus_per_trial=gpus, share_data=share)
 
 
 def write_sweep(

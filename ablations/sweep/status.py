@@ -35,9 +35,11 @@ def show(work_dir: Path, console: Console) -> int:
     if missing:
         names = [f"{state.entry.label} seed {state.entry.seed}" for state in missing[:MOST_NAMES]]
         more = f" and {len(missing) - MOST_NAMES} more" if len(missing) > MOST_NAMES else ""
+        commands = list(dict.fromkeys(entry["command"] for entry in manifest.commands))
+        same = "the same command continues" if len(commands) == 1 else "the same commands continue"
         console.print(
-            f"missing, neither done nor queued: {', '.join(names)}{more}; the same command "
-            f"continues: {manifest.commands[-1]['command']}",
+            f"missing, neither done nor queued: {', '.join(names)}{more}; {same}: "
+            f"{'; '.join(commands)}",
             markup=False,
             soft_wrap=True,
         )

@@ -96,7 +96,8 @@ def score(
     Returns:
         ``record.METRICS`` and ``AP/<class name>`` in percent; NaN where there is no such object.
     """
-    rows = rows.astype(np.float32).astype(np.float64)  # what the kept predictions hold
+    rows = rows.copy()  # with boxes and scores as the kept predictions hold them
+    rows[:, 1:6] = rows[:, 1:6].astype(np.float32)
     with contextlib.redirect_stdout(io.StringIO()):
         if len(rows):
             found = truth.loadRes(rows)

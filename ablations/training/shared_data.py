@@ -12,7 +12,8 @@ import os
 import warnings
 
 import cv2
-import torch._inductor  # noqa: F401 - use_deterministic_algorithms does it in every trial
+import torch
+import torch._inductor  # use_deterministic_algorithms does it in every trial
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
@@ -23,6 +24,7 @@ from ablations.training.stream import share
 def load() -> None:
     """Load the data set of the config's training loader, if that is a stream."""
     cv2.setNumThreads(0)  # no thread may be there when a trial is forked
+    torch.set_num_threads(1)
     config = Config.fromfile(os.environ["ABLATIONS_SHARE"])
     data = config.train_dataloader.dataset
     if data.type == "StreamDataset":

@@ -83,8 +83,8 @@ class StreamDataset:
     Args:
         dataset: config of the data set, or the data set.
         seed: of the draws; the trial's (``plan`` sets it).
-        limit_mb: how many megabytes of packed images to keep, 0 keeps none; by default a
-            thirty-second of the machine's memory.
+        limit_mb: how many megabytes of packed images to keep, 0 keeps none. By default a process
+            may keep its share of a sixteenth of the memory, with a trial on each of the cores.
     """
 
     def __init__(
@@ -98,7 +98,8 @@ class StreamDataset:
         transforms = {type(step).__name__ for step in self.dataset.pipeline.transforms}
         self._fixed = transforms <= DETERMINISTIC
         kept = sum(packed["inputs"].nbytes for packed in self._kept.values())
-        limit = _memory() // 32 if limit_mb is None else limit_mb * 2**20
+        cores = len(os.sched_getaffinity(0))
+        limit = _memory() // 16 // cores if limit_mb is None else limit_mb * 2**20
         self._room = limit - kept  # bytes
 
     @property
@@ -140,7 +141,10 @@ class StreamDataset:
 def share(config: dict[str, Any]) -> None:
     """Load the data of a ``StreamDataset``'s config for all processes that this one will fork: the
     annotations, and the packed images where they are kept and there is room for all of them."""
-    stream = StreamDataset(**{name: value for name, value in config.items() if name != "type"})
+    options = {name: value for name, value in config.items() if name != "type"}
+    if options.get("limit_mb") is None:  # kept once, not by every process
+        options["limit_mb"] = _memory() // 16 // 2**20
+    stream = StreamDataset(**options)
     if stream._fixed and len(stream) * stream.dataset[0]["inputs"].nbytes <= stream._room:
         for index in range(len(stream)):
             stream[index]

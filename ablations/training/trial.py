@@ -37,7 +37,7 @@ _PACKAGES = (
     *("torch", "torchvision", "mmengine", "mmcv", "mmdet"),
     *("numpy", "pycocotools", "opencv-python", "loss-ablations"),
 )
-EXIT_STATUS = {"finished": 0, "diverged": 0, "failed": 1, "interrupted": 130}
+EXIT_STATUS = {"finished": 0, "diverged": 0, "failed": 1, "alone": 1, "interrupted": 130}
 _FINAL = 50  # iterations of the curve's end that ``Record.final`` averages
 
 
@@ -72,7 +72,8 @@ def run_trial(folder: Path) -> str:
     """Run or continue the trial in ``folder`` and write its record.
 
     Returns:
-        ``finished``, ``diverged``, ``failed``, or ``interrupted`` (no record; it can go on).
+        ``finished``, ``diverged``, ``failed``, or, without a record and to be continued,
+        ``interrupted`` and ``alone`` (another of its processes died).
 
     Raises:
         LeaseHeldError: somebody else runs this trial.
@@ -96,8 +97,17 @@ def run_trial(folder: Path) -> str:
             return "interrupted"
         except Exception as error:
             traceback.print_exc()
+            if _another_is_gone(error):
+                _note(attempt, state="interrupted", reason="another process of the trial is gone")
+                return "alone"
             return _conclude(attempt, "failed", _one_line(error))
         return _conclude(attempt, "finished", None)
+
+
+def _another_is_gone(error: Exception) -> bool:
+    """Whether this process of several raised only because another one does not answer any more."""
+    lost = isinstance(error, torch.distributed.DistError) or "by peer" in str(error)
+    return get_world_size() > 1 and lost
 
 
 def _one_line(error: BaseException) -> str:
@@ -207,7 +217,8 @@ def _conclude(attempt: Attempt, status: waist.Status, reason: str | None) -> str
             files={name: sha256(folder / name) for name in names if (folder / name).is_file()},
         ),
     )
-    (folder / waist.CHECKPOINT).unlink(missing_ok=True)
+    if status != "failed":  # what failed may be retried, from where it stood
+        (folder / waist.CHECKPOINT).unlink(missing_ok=True)
     conclude(runner, status, read_record(folder))
     return status
 
@@ -276,7 +287,8 @@ CODE = git_state()
 def main(folder: str) -> None:
     """What a launcher's process runs: one trial, with its output in the trial's log.
 
-    Exits with 0 for a finished or diverged trial, 1 for a failed one, 130 for an interrupted one.
+    Exits with 0 for a finished or diverged trial, 1 for a failed one or one that lost a process,
+    130 for an interrupted one.
     """
     path = Path(folder)
     with (path / waist.LOG).open("a") as log:

@@ -177,8 +177,6 @@ def _trial(
             final={"loss": 0.4, "loss_cls": 0.2, "loss_bbox": 0.2},
             timings={
                 "wall_s": 80.0,
-                "train_s": 70.0,
-                "evaluation_s": 6.0,
                 "device_s": 80.0,
                 "iterations": float(plan.iterations),
                 "iteration_s": 0.045,

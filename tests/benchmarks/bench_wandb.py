@@ -149,7 +149,7 @@ def report(turns: int) -> str:
         [
             "# What W&B costs a trial",
             "",
-            f"One trial of the embedded setting, batch 16, {ITERATIONS} iterations and 100 "
+            f"One trial of the embedded setting, {ITERATIONS} iterations and 100 "
             f"validation images, with `WANDB_MODE=disabled` and `offline` in turns, {turns} each; "
             "medians, and ratios within a turn.",
             "Written by `make bench-wandb`.",

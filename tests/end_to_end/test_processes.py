@@ -52,3 +52,43 @@ def test_two_processes_follow_one(sweep, tiny: Path) -> None:
         assert record.protocol["batch_size"] == 4
         assert "all processes" in record.protocol["loss_normaliser"]
     assert records[2].metrics["AP"] == pytest.approx(records[1].metrics["AP"], abs=0.5)
+
+
+DIES = """
+import os, pathlib, signal
+from mmengine.dist import get_rank
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+@HOOKS.register_module()
+class DiesOnce(Hook):
+    def after_train_iter(self, runner, *args, **kwargs):
+        died = pathlib.Path("died")
+        if get_rank() == 1 and runner.iter == 13 and not died.exists():
+            died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+MORTAL = """
+custom_imports = dict(imports=["ablations.training", "dies"])
+custom_hooks = [
+    dict(type="LossCurveHook"),
+    dict(type="ProgressHook"),
+    dict(type="DiesOnce"),
+    dict(type="ResumableCheckpointHook", interval=10),
+]
+"""
+
+
+def test_a_trial_that_loses_a_process_goes_on_from_its_checkpoint(sweep, tiny: Path) -> None:
+    (tiny / "grid.py").write_text(GRID)
+    (tiny / "dies.py").write_text(DIES)
+    (tiny / "half.py").write_text(CONFIG.format(images=2) + MORTAL)
+    done = sweep("--grid", "grid.py", "--config", "half.py", "--gpus-per-trial", "2", "--no-report")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (state,) = sweep_states(tiny / "work_dirs" / "grid-half")[1]
+    assert state.record is not None
+    first, second = state.record.attempts
+    assert first["outcome"] == "another process of the trial is gone"
+    assert second["outcome"] == "finished"
+    log = (state.folder / "log.txt").read_text()
+    assert "resumed epoch: 0, iter: 10" in log

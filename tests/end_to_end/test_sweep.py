@@ -230,6 +230,9 @@ def test_a_failing_trial_is_shown_and_spares_the_others(sweep, tiny: Path) -> No
         (["--seeds", "-1"], "--seeds are whole numbers"),
         (["--workers", "0"], "must be at least 1"),
         (["--json"], "--json goes with --dry-run"),
+        (["--cfg-options", "train_cfg.max_iters=None"], "no train_cfg.max_iters"),
+        (["--cfg-options", "val_evaluator.type=CocoMetric"], "scored by BoxAP"),
+        (["--launcher", "slurm", "--slurm", "gpu"], "--slurm takes PATH=VALUE"),
     ],
 )
 def test_bad_usage_is_refused_in_one_line(

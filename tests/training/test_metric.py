@@ -40,6 +40,21 @@ def test_half_of_the_objects_found_is_half_of_the_recall_levels(truth: COCO) -> 
     assert score(truth, rows, [1, 2], [7])["AP"] == pytest.approx(100 * 51 / 101)
 
 
+def test_image_ids_beyond_what_float32_holds_stay_apart() -> None:
+    first = 20_000_000
+    boxes = [dict(id=i + 1, image_id=first + i, category_id=7, bbox=[9 * i, 10, 20, 20], area=400)
+             for i in range(4)]  # fmt: skip
+    truth = COCO()
+    truth.dataset = {
+        "images": [{"id": first + i} for i in range(4)],
+        "categories": [{"id": 7, "name": "a"}],
+        "annotations": [box | {"iscrowd": 0} for box in boxes],
+    }
+    truth.createIndex()
+    rows = np.array([[box["image_id"], *box["bbox"], 0.9, 7] for box in boxes], float)
+    assert score(truth, rows, range(first, first + 4), [7])["AP"] == pytest.approx(100)
+
+
 def test_no_detection_scores_0(truth: COCO) -> None:
     assert score(truth, np.empty((0, 7)), [1, 2], [7])["AP"] == 0
 
