@@ -1,6 +1,8 @@
 """How every figure looks, and how it is written: colours that the colour-blind and a grey printer
 keep apart, line styles as a second sign, PNG and SVG with the same bytes on every run."""
 
+import multiprocessing
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,14 +35,29 @@ SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "path",
 }
 
+_writing: list[multiprocessing.process.BaseProcess] = []
+
 
 @contextmanager
 def house_style() -> Iterator[None]:
-    """The settings above, whatever the reader's own matplotlibrc says."""
+    """The settings above, whatever the reader's own matplotlibrc says. At its end all figures are
+    written.
+
+    Raises:
+        RuntimeError: one could not be written.
+    """
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(SETTINGS)
-        yield
+        try:
+            yield
+        finally:
+            for process in _writing:
+                process.join()
+            failed = [process.name for process in _writing if process.exitcode]
+            _writing.clear()
+    if failed:
+        raise RuntimeError(f"these figures could not be written: {', '.join(failed)}; see above")
 
 
 def new_figure(width: float, height: float, columns: int = 1, rows: int = 1) -> Figure:
@@ -51,7 +68,21 @@ def new_figure(width: float, height: float, columns: int = 1, rows: int = 1) -> 
 
 
 def save(figure: Figure, folder: Path, name: str) -> str:
-    """Write ``name.png`` and ``name.svg``; returns ``name``. Neither carries a date."""
+    """Write ``name.png`` and ``name.svg``; returns ``name``. Neither carries a date.
+
+    A process of its own does it, since a report's figures take as long as the rest of it; not where
+    there are threads, which do not survive a fork.
+    """
+    if threading.active_count() > 1:
+        _write(figure, folder, name)
+    else:
+        context = multiprocessing.get_context("fork")
+        process = context.Process(target=_write, args=(figure, folder, name), name=name)
+        process.start()
+        _writing.append(process)
+    return name
+
+
+def _write(figure: Figure, folder: Path, name: str) -> None:
     figure.savefig(folder / f"{name}.png", metadata={"Software": None})
     figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
-    return name

@@ -1,0 +1,36 @@
+"""Figures are written whole, or the report says which was not."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from ablations.reporting.figures.style import house_style, new_figure, save
+
+
+def written(folder: Path) -> dict[str, bytes]:
+    folder.mkdir()
+    with house_style():
+        for name in ("one", "two"):
+            figure = new_figure(3, 2)
+            figure.axes[0].plot([1, 2], [3, 4], label=name)
+            assert save(figure, folder, name) == name
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_figures_are_there_and_the_same_with_and_without_processes(tmp_path: Path) -> None:
+    apart = written(tmp_path / "apart")
+    assert set(apart) == {"one.png", "one.svg", "two.png", "two.svg"}
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait)
+    thread.start()
+    try:
+        assert written(tmp_path / "here") == apart
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_a_figure_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="could not be written: lost"), house_style():
+        save(new_figure(3, 2), tmp_path / "none", "lost")
