@@ -1,6 +1,7 @@
 """How every figure looks, and how it is written: colours that the colour-blind and a grey printer
 keep apart, line styles as a second sign, PNG and SVG with the same bytes on every run."""
 
+import gc
 import multiprocessing
 import threading
 from collections.abc import Iterator
@@ -70,17 +71,24 @@ def new_figure(width: float, height: float, columns: int = 1, rows: int = 1) -> 
 def save(figure: Figure, folder: Path, name: str) -> str:
     """Write ``name.png`` and ``name.svg``; returns ``name``. Neither carries a date.
 
-    A process of its own does it, since a report's figures take as long as the rest of it; not where
-    there are threads, which do not survive a fork.
+    A process of its own does it, one at a time, since a report's figures take as long as the rest
+    of it; not where there are threads, which do not survive a fork.
     """
     if threading.active_count() > 1:
         _write(figure, folder, name)
     else:
+        if _writing:
+            _writing[-1].join()
         context = multiprocessing.get_context("fork")
-        process = context.Process(target=_write, args=(figure, folder, name), name=name)
+        process = context.Process(target=_write_apart, args=(figure, folder, name), name=name)
         process.start()
         _writing.append(process)
     return name
+
+
+def _write_apart(figure: Figure, folder: Path, name: str) -> None:
+    gc.freeze()  # the collector would copy the report's memory by looking at it
+    _write(figure, folder, name)
 
 
 def _write(figure: Figure, folder: Path, name: str) -> None:
