@@ -71,14 +71,14 @@ def new_figure(width: float, height: float, columns: int = 1, rows: int = 1) -> 
 def save(figure: Figure, folder: Path, name: str) -> str:
     """Write ``name.png`` and ``name.svg``; returns ``name``. Neither carries a date.
 
-    A process of its own does it, one at a time, since a report's figures take as long as the rest
+    A process of its own does it, two at a time, since a report's figures take as long as the rest
     of it; not where there are threads, which do not survive a fork.
     """
     if threading.active_count() > 1:
         _write(figure, folder, name)
     else:
-        if _writing:
-            _writing[-1].join()
+        if len(_writing) > 1:
+            _writing[-2].join()
         context = multiprocessing.get_context("fork")
         process = context.Process(target=_write_apart, args=(figure, folder, name), name=name)
         process.start()
