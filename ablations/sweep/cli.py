@@ -1,6 +1,7 @@
 """The sweep's command line: its flags, its plan in print, its last words."""
 
 import argparse
+import contextlib
 import json
 import sys
 from collections import Counter
@@ -15,7 +16,7 @@ from ablations.sweep.display import in_columns
 from ablations.sweep.errors import UsageError
 from ablations.sweep.estimate import Estimate, estimate
 from ablations.sweep.grid import DEFAULT_PROTOCOL, parse_grid, read_grid
-from ablations.sweep.ledger import Entry, TrialState, read_manifest, sweep_states
+from ablations.sweep.ledger import Entry, TrialState, sweep_states
 from ablations.sweep.local import default_workers, visible_gpus
 from ablations.sweep.plan import load_config, parse_options, plan, prepare_config
 from ablations.sweep.record import LOG
@@ -127,8 +128,9 @@ def cost(args: argparse.Namespace, request: run.Request, states: Sequence[TrialS
     iterations = config["train_cfg"]["max_iters"]
     workers = args.workers or len(request.trials)
     known = states
-    if not any(state.record for state in states) and read_manifest(request.work_dir):
-        known = sweep_states(request.work_dir)[1]  # other seeds
+    if not any(state.record for state in states):
+        with contextlib.suppress(FileNotFoundError):  # a new sweep
+            known = sweep_states(request.work_dir)[1]  # other seeds
     return estimate(states, known, config, workers, args.gpus_per_trial, iterations)
 
 

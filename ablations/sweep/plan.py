@@ -18,7 +18,13 @@ from mmengine.config import Config
 from ablations.sweep.dataset import inner_dataset
 from ablations.sweep.errors import UsageError, one_of
 from ablations.sweep.grid import Grid, Point
-from ablations.sweep.schedule import SMOKE_IMAGES, SMOKE_ITERATIONS, rescale, scale_to_batch
+from ablations.sweep.schedule import (
+    SMOKE_IMAGES,
+    SMOKE_ITERATIONS,
+    iterations_of,
+    rescale,
+    scale_to_batch,
+)
 
 # The parts of a config that can change a result; everything else stays out of the id.
 _RELEVANT = (
@@ -135,8 +141,7 @@ def prepare_config(
     """
     for path, value in options.items():
         config = override(config, path, value)
-    if not config.get("train_cfg", {}).get("max_iters"):
-        raise UsageError("the config has no train_cfg.max_iters; sweeps train by iterations")
+    iterations_of(config)  # or it is refused
     evaluator = config.get("val_evaluator")
     if not isinstance(evaluator, dict) or evaluator.get("type") != "BoxAP":
         found = evaluator.get("type") if isinstance(evaluator, dict) else evaluator

@@ -12,15 +12,25 @@ _ITERATIONS = ("max_iters", "val_interval", "val_begin")
 _POINTS = ("begin", "end", "T_max", "step_size")
 
 
+def iterations_of(config: dict[str, Any]) -> int:
+    """How many iterations the config trains.
+
+    Raises:
+        UsageError: it does not train by iterations.
+    """
+    found = config.get("train_cfg", {}).get("max_iters")
+    if not found:
+        raise UsageError("the config has no train_cfg.max_iters; sweeps train by iterations")
+    return int(found)
+
+
 def rescale(config: dict[str, Any], iterations: int) -> dict[str, Any]:
     """The same schedule in ``iterations`` iterations: every milestone moves in proportion.
 
     Raises:
         UsageError: the config does not train by iterations.
     """
-    old = config.get("train_cfg", {}).get("max_iters")
-    if not old:
-        raise UsageError("the config has no train_cfg.max_iters; sweeps train by iterations")
+    old = iterations_of(config)
     config = copy.deepcopy(config)
     factor = iterations / old
 

@@ -19,8 +19,12 @@ from mmengine.registry import DATA_SAMPLERS, DATASETS, LOOPS
 from mmengine.runner import IterBasedTrainLoop
 from torch.utils.data import Dataset, Sampler
 
+from ablations.sweep.local import cpu_cores
+
 DETERMINISTIC = {"LoadImageFromFile", "LoadAnnotations", "Resize", "PackDetInputs"}
 """Transforms whose result follows from the image alone."""
+
+MEMORY_SHARE = 16  # of the memory, this part is for the packed images of all trials together
 
 _shared: dict[str, tuple[BaseDataset, dict[int, dict[str, Any]]]] = {}
 """By config: a data set and its packed images, loaded before this process was forked."""
@@ -98,8 +102,7 @@ class StreamDataset:
         transforms = {type(step).__name__ for step in self.dataset.pipeline.transforms}
         self._fixed = transforms <= DETERMINISTIC
         kept = sum(packed["inputs"].nbytes for packed in self._kept.values())
-        cores = len(os.sched_getaffinity(0))
-        limit = _memory() // 16 // cores if limit_mb is None else limit_mb * 2**20
+        limit = _memory() // MEMORY_SHARE // cpu_cores() if limit_mb is None else limit_mb * 2**20
         self._room = limit - kept  # bytes
 
     @property
@@ -143,7 +146,7 @@ def share(config: dict[str, Any]) -> None:
     annotations, and the packed images where they are kept and there is room for all of them."""
     options = {name: value for name, value in config.items() if name != "type"}
     if options.get("limit_mb") is None:  # kept once, not by every process
-        options["limit_mb"] = _memory() // 16 // 2**20
+        options["limit_mb"] = _memory() // MEMORY_SHARE // 2**20
     stream = StreamDataset(**options)
     if stream._fixed and len(stream) * stream.dataset[0]["inputs"].nbytes <= stream._room:
         for index in range(len(stream)):

@@ -42,8 +42,10 @@ def test_half_of_the_objects_found_is_half_of_the_recall_levels(truth: COCO) -> 
 
 def test_image_ids_beyond_what_float32_holds_stay_apart() -> None:
     first = 20_000_000
-    boxes = [dict(id=i + 1, image_id=first + i, category_id=7, bbox=[9 * i, 10, 20, 20], area=400)
-             for i in range(4)]  # fmt: skip
+    boxes = [
+        dict(id=i + 1, image_id=first + i, category_id=7, bbox=[9 * i, 10, 20, 20], area=400)
+        for i in range(4)
+    ]
     truth = COCO()
     truth.dataset = {
         "images": [{"id": first + i} for i in range(4)],
