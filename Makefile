@@ -16,7 +16,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 # Each step leaves a stamp, so that an interrupted set-up goes on where it stopped.
 STEP := .venv/.step
 
-.PHONY: setup sweep test test-all lint bench bench-sweep bench-harness bench-launch bench-wandb coverage conclusions clean
+.PHONY: setup sweep test test-all lint interval-coverage cost-per-conclusion bench-losses \
+    bench-resampling bench-sweep bench-harness bench-launch bench-wandb clean
 
 setup: $(STEP)-project
 
@@ -35,33 +36,40 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Programs that measure; each writes a page into reports/benchmarks/. One thread, as in a trial.
+MEASURE := OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks
+
 # How often the report's intervals cover the truth, by simulation.
-coverage: setup
-	PYTHONPATH=. $(BIN)/python tests/analysis/coverage_simulation.py reports/benchmarks/coverage.md
+interval-coverage: setup
+	$(BIN)/python -m benchmarks.interval_coverage reports/benchmarks/coverage.md
 
 # How many trials it takes to show a difference of 1 AP, from the committed sweep's trials.
-conclusions: setup
-	PYTHONPATH=. $(BIN)/python tests/analysis/cost_per_conclusion.py reports/gamma_alpha/trials.csv reports/benchmarks/conclusions.md
+cost-per-conclusion: setup
+	$(BIN)/python -m benchmarks.cost_per_conclusion reports/published/gamma_alpha/trials.csv reports/benchmarks/conclusions.md
 
-# The losses side by side with their rivals: ratios first, into reports/benchmarks/.
-bench: setup
-	PYTHONPATH=. OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/bench_losses.py
+# The losses side by side with their rivals: ratios first.
+bench-losses: setup
+	$(MEASURE).bench_losses
+
+# How long resampling the validation images takes, beside pycocotools.
+bench-resampling: setup
+	$(MEASURE).bench_resampling reports/benchmarks/resampling.md
 
 # What W&B costs a trial and an iteration.
 bench-wandb: setup
-	PYTHONPATH=. $(BIN)/python tests/benchmarks/bench_wandb.py
+	$(BIN)/python -m benchmarks.bench_wandb
 
 # The default sweep beside mmdet's own tool in a loop.
 bench-sweep: setup
-	PYTHONPATH=. $(BIN)/python tests/benchmarks/bench_sweep.py
+	$(BIN)/python -m benchmarks.bench_sweep
 
 # What planning, launching, showing and reporting ten thousand trials cost.
 bench-harness: setup
-	$(BIN)/python tests/benchmarks/bench_harness.py
+	$(BIN)/python -m benchmarks.bench_harness
 
-# What launching a trial costs, locally and on a Slurm that it starts here, into reports/benchmarks/.
+# What launching a trial costs, locally and on a Slurm that it starts here.
 bench-launch: setup
-	PYTHONPATH=. $(BIN)/python tests/benchmarks/bench_launch.py
+	$(BIN)/python -m benchmarks.bench_launch
 
 $(STEP)-venv:
 	@echo "== making .venv from $(PYTHON)"

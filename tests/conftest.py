@@ -9,6 +9,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 
 REPOSITORY = Path(__file__).parents[1]
+os.chdir(REPOSITORY)  # so that tests can be started from any folder
 
 
 @pytest.fixture(scope="session")

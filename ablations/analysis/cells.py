@@ -7,7 +7,7 @@ import pandas as pd
 
 from ablations.analysis.seeds import seed_interval
 from ablations.analysis.study import Study, gamma_alpha_labels
-from ablations.sweep.record import METRICS
+from ablations.store.record import METRICS
 
 
 def cell_frame(study: Study) -> pd.DataFrame:

@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ablations.sweep.ledger import Manifest, TrialState, sweep_states
-from ablations.sweep.record import METRICS
+from ablations.store.manifest import Manifest
+from ablations.store.record import METRICS
+from ablations.store.states import TrialState, sweep_states
 
 IDENTITY = ("sweep", "trial_id", "label", "seed")
 STANDING = ("state", "reason", "taken_from")
@@ -70,7 +71,7 @@ def trial_frame(sweeps: Sweeps) -> pd.DataFrame:
     return frame
 
 
-def load_sweeps(work_dirs: Iterable[Path]) -> pd.DataFrame:
+def load_trials(work_dirs: Iterable[Path]) -> pd.DataFrame:
     """All trials of one or several sweeps as one long-form frame (see the module's docstring).
 
     Raises:

@@ -22,14 +22,16 @@ from numpy.typing import NDArray
 from ablations.analysis.matching import match_trial
 from ablations.analysis.resampling import image_weights, resampled_ap
 from ablations.analysis.study import Study
-from ablations.sweep.files import read_json, sha256
-from ablations.sweep.ledger import TrialState
-from ablations.sweep.record import PREDICTIONS
+from ablations.store.files import read_json, sha256
+from ablations.store.record import PREDICTIONS
+from ablations.store.states import TrialState
 
 RESAMPLES = 400  # the standard deviation is known to 1 / sqrt(2 x 400) = 3.5 %
 SEED = 0
-LIMIT = 96  # trials to resample at most; the lowest seeds of every cell first
-LIMIT_BYTES = 2 << 20  # of predictions, where there are more trials than that: some seconds' work
+MAX_TRIALS = 96  # trials to resample at most; the lowest seeds of every cell first
+MAX_PREDICTION_BYTES = (
+    2 << 20
+)  # of predictions, where there are more trials than that: some seconds' work
 CACHE = "resamples"
 ENOUGH_FOR_PROCESSES = 8
 
@@ -72,8 +74,8 @@ def mean_over(resamples: Resamples, label: str, seeds: Iterable[int]) -> NDArray
 def _chosen(study: Study) -> list[TrialState]:
     """Every cell's lowest seed, those of the baseline and of the best cell first, then the next.
 
-    Up to ``LIMIT`` trials, all of them if there are no more; of more, only as many as keep to
-    ``LIMIT_BYTES``, but two at least.
+    Up to ``MAX_TRIALS`` trials, all of them if there are no more; of more, only as many as keep to
+    ``MAX_PREDICTION_BYTES``, but two at least.
     """
     kept = [
         state
@@ -90,10 +92,10 @@ def _chosen(study: Study) -> list[TrialState]:
             order[state.entry.label],
         )
     )
-    if len(kept) <= LIMIT:
+    if len(kept) <= MAX_TRIALS:
         return kept
-    sizes = np.cumsum([(state.folder / PREDICTIONS).stat().st_size for state in kept[:LIMIT]])
-    return kept[: max(2, int((sizes <= LIMIT_BYTES).sum()))]
+    sizes = np.cumsum([(state.folder / PREDICTIONS).stat().st_size for state in kept[:MAX_TRIALS]])
+    return kept[: max(2, int((sizes <= MAX_PREDICTION_BYTES).sum()))]
 
 
 def _job(state: TrialState) -> _Job | None:

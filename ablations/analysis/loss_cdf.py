@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ablations.analysis.arrays import read_arrays
-from ablations.analysis.losses import focal_loss
-from ablations.sweep.record import LOGIT_BINS, LOGIT_LIMIT
+from ablations.analysis.focal_loss import focal_loss
+from ablations.store.arrays import read_arrays
+from ablations.store.logit_histogram import LOGIT_BINS, cumulative_share, easiest_first
 
 FIGURE_4_GAMMAS = (0.0, 0.5, 1.0, 2.0)
 HARDEST_POSITIVES = 0.20
@@ -32,7 +32,7 @@ class LogitSample:
 
 
 @dataclass(frozen=True)
-class LossCurve:
+class LossCDF:
     """A cumulative distribution: ``share[i]`` of the loss is held by the easiest ``fraction[i]`` of
     the samples. Both float64 [points], rising from 0 to 1, linear in between."""
 
@@ -42,23 +42,6 @@ class LossCurve:
     def hardest(self, fraction: float) -> float:
         """Share of the loss held by the hardest ``fraction`` of the samples."""
         return float(1.0 - np.interp(1.0 - fraction, self.fraction, self.share))
-
-
-def bin_centres() -> NDArray[np.float64]:
-    """Centres of the logit grid, float64 [LOGIT_BINS]."""
-    width = 2 * LOGIT_LIMIT / LOGIT_BINS
-    return -LOGIT_LIMIT + width * (np.arange(LOGIT_BINS, dtype=np.float64) + 0.5)
-
-
-def count_logits(logits: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Counts of ``logits`` (any shape) on the record's grid, int64 [LOGIT_BINS]."""
-    counts = np.zeros(LOGIT_BINS, dtype=np.int64)
-    flat = logits.reshape(-1)
-    for start in range(0, len(flat), 1 << 20):
-        scaled = (flat[start : start + (1 << 20)] + LOGIT_LIMIT) * (LOGIT_BINS / (2 * LOGIT_LIMIT))
-        bins = np.clip(scaled, 0, LOGIT_BINS - 1).astype(np.int64)
-        counts += np.bincount(bins, minlength=LOGIT_BINS)
-    return counts
 
 
 def read_logits(path: Path) -> LogitSample:
@@ -80,7 +63,7 @@ def read_logits(path: Path) -> LogitSample:
     return sample
 
 
-def loss_curve(counts: NDArray[np.int64], positive: bool, gamma: float) -> LossCurve:
+def loss_cdf(counts: NDArray[np.int64], positive: bool, gamma: float) -> LossCDF:
     """The CDF of FL over samples given as ``counts`` by logit, int64 [LOGIT_BINS].
 
     alpha scales all positives (or all negatives) alike, so it drops out.
@@ -90,14 +73,8 @@ def loss_curve(counts: NDArray[np.int64], positive: bool, gamma: float) -> LossC
     """
     if not counts.any():
         raise ValueError("no samples to draw a loss CDF from")
-    occupied = np.flatnonzero(counts)
-    order = occupied[::-1] if positive else occupied  # easy first: large x_t first
-    number = counts[order]
-    x_t = bin_centres()[order] * (1.0 if positive else -1.0)
-    loss = focal_loss(x_t, gamma) * number
-    fraction = np.concatenate([[0.0], np.cumsum(number) / number.sum()])
-    share = np.concatenate([[0.0], np.cumsum(loss) / loss.sum()])
-    return LossCurve(fraction, share)
+    logits, number = easiest_first(counts, positive)
+    return LossCDF(*cumulative_share(number, focal_loss(logits if positive else -logits, gamma)))
 
 
 def loss_shares(sample: LogitSample, gammas: tuple[float, ...]) -> list[dict[str, float]]:
@@ -106,8 +83,8 @@ def loss_shares(sample: LogitSample, gammas: tuple[float, ...]) -> list[dict[str
     return [
         {
             "gamma": gamma,
-            "positives": 100 * loss_curve(sample.positive, True, gamma).hardest(HARDEST_POSITIVES),
-            "negatives": 100 * loss_curve(sample.negative, False, gamma).hardest(HARDEST_NEGATIVES),
+            "positives": 100 * loss_cdf(sample.positive, True, gamma).hardest(HARDEST_POSITIVES),
+            "negatives": 100 * loss_cdf(sample.negative, False, gamma).hardest(HARDEST_NEGATIVES),
         }
         for gamma in gammas
     ]

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask
 
-from ablations.analysis.arrays import read_arrays
-from ablations.sweep.files import read_json
-from ablations.sweep.record import PREDICTION_COLUMNS
+from ablations.store.arrays import read_arrays
+from ablations.store.files import read_json
+from ablations.store.record import PREDICTION_COLUMNS
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 FLOOR = np.minimum(IOU_THRESHOLDS, 1 - 1e-10)

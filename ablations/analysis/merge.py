@@ -8,7 +8,7 @@ one sweep must be the same over the other.
 from typing import Any
 
 from ablations.analysis.frames import Sweeps
-from ablations.sweep.ledger import TrialState
+from ablations.store.states import TrialState
 
 PREFERENCE = ("finished", "diverged", "failed", "running", "interrupted", "pending")
 LOSS = "loss"
@@ -21,7 +21,7 @@ def merge_sweeps(sweeps: Sweeps) -> Sweeps:
     Raises:
         ValueError: the sweeps differ in protocol or data; the message names what differs.
     """
-    problems = differences(sweeps)
+    problems = mismatches(sweeps)
     if problems:
         raise ValueError("these trials are not one protocol: " + "; ".join(problems))
     best: dict[tuple[str, int], TrialState] = {}
@@ -37,12 +37,12 @@ def merge_sweeps(sweeps: Sweeps) -> Sweeps:
     ]
 
 
-def differences(sweeps: Sweeps) -> list[str]:
+def mismatches(sweeps: Sweeps) -> list[str]:
     """What keeps the sweeps from being one study, one line a difference; empty if nothing does."""
     return _between_trials(sweeps) + _between_sweeps(sweeps) + _between_ids(sweeps)
 
 
-def fingerprint(state: TrialState) -> dict[str, Any]:
+def comparable_facts(state: TrialState) -> dict[str, Any]:
     """What has to agree between trials of a cell: loss, protocol, data with its checksums."""
     record = state.record
     if record is None:
@@ -68,7 +68,7 @@ def _between_trials(sweeps: Sweeps) -> list[str]:
     first: dict[str, tuple[str, dict[str, Any]]] = {}
     for manifest, states in sweeps:
         for state in states:
-            found = fingerprint(state)
+            found = comparable_facts(state)
             if not found:
                 continue
             sweep, held = first.setdefault(state.entry.label, (manifest.sweep, found))
@@ -110,7 +110,7 @@ def _between_ids(sweeps: Sweeps) -> list[str]:
 
 
 def _constant(states: list[TrialState]) -> dict[str, Any]:
-    prints = [found for state in states if (found := fingerprint(state))]
+    prints = [found for state in states if (found := comparable_facts(state))]
     if not prints:
         return {}
     return {

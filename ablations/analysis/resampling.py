@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from ablations.analysis.matching import AREAS, IOU_THRESHOLDS, RECALL_THRESHOLDS, Matches
-from ablations.sweep.record import METRICS
+from ablations.store.record import METRICS
 
 CHUNK = 100  # resamples at once: what fits the cache
 EPSILON = np.spacing(1.0)

@@ -23,7 +23,7 @@ CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
-class Estimate:
+class SeedInterval:
     """Means over ``n`` values each with their confidence intervals ``[low, high]``; arrays of one
     shape.
 
@@ -42,7 +42,7 @@ class Estimate:
         return (self.high - self.low) / 2
 
 
-def seed_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Estimate:
+def seed_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> SeedInterval:
     """Means of ``values`` [..., seeds] with Student's t intervals; NaN values are left out."""
     table = np.asarray(values, dtype=np.float64)
     known = np.isfinite(table)
@@ -52,7 +52,7 @@ def seed_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Estimate
         squares = np.where(known, table - mean[..., None], 0.0) ** 2
         sd = np.where(n > 1, np.sqrt(squares.sum(axis=-1) / (n - 1)), np.nan)
         half = half_width(sd, n, confidence=confidence)
-    return Estimate(mean, sd, n, mean - half, mean + half)
+    return SeedInterval(mean, sd, n, mean - half, mean + half)
 
 
 def half_width(

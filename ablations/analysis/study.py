@@ -10,7 +10,8 @@ import pandas as pd
 from ablations.analysis import paper
 from ablations.analysis.frames import Sweeps, point_columns, read_sweeps, trial_frame
 from ablations.analysis.merge import merge_sweeps
-from ablations.sweep.ledger import Manifest, TrialState
+from ablations.store.manifest import Manifest
+from ablations.store.states import TrialState
 
 PLAIN_CE = frozenset({"ce", "plain ce", "cross entropy", "crossentropyloss", "cross_entropy"})
 

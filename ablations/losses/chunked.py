@@ -1,4 +1,4 @@
-"""Evaluate any curve on the CPU, chunk by chunk, with PyTorch's operators.
+"""Evaluate any formula on the CPU, chunk by chunk, with PyTorch's operators.
 
 Detection makes nearly every anchor-class pair a negative. So no one-hot target is built: each chunk
 of logits, small enough to stay in the cache, is evaluated as if every pair were a negative; then
@@ -13,18 +13,18 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ablations.losses.curves import Scratch
+from ablations.losses.formulas import Scratch
 from ablations.losses.pairs import Pairs
 
 # Elements in a chunk, per thread: four float32 buffers of this size fit the second-level cache.
 CHUNK = 32_768
 
 
-def evaluate(pairs: Pairs, loss: Tensor | None = None, gradient: Tensor | None = None) -> float:
+def sum_loss(pairs: Pairs, loss: Tensor | None = None, gradient: Tensor | None = None) -> float:
     """Sum the loss, over chunks in double precision; fill ``loss`` and ``gradient`` ([N, C])."""
     logits, target, weight = pairs.logits, pairs.target, pairs.weight
     count, classes = logits.shape
-    curve, (_, factor) = pairs.loss.curve, pairs.factors
+    formula, (_, factor) = pairs.loss.formula, pairs.factors
     rows = max(1, CHUNK * torch.get_num_threads() // classes)
     starts = range(0, count, rows)
     multiplier = None if weight is None or is_zero_or_one(weight) else weight
@@ -44,7 +44,9 @@ def evaluate(pairs: Pairs, loss: Tensor | None = None, gradient: Tensor | None =
         first, second, third, *rest = (buffer[: part.stop - start] for buffer in buffers)
         into = None if gradient is None else (rest[0] if rest else gradient[part])
         x = logits[part].to(first.dtype).contiguous()
-        value, slope = curve.negative(x, gradient is not None, Scratch(first, second, third, into))
+        value, slope = formula.negative(
+            x, gradient is not None, Scratch(first, second, third, into)
+        )
         for tensor in (value,) if slope is None else (value, slope):
             if multiplier is not None:
                 tensor.mul_(multiplier[part]).masked_fill_(multiplier[part] == 0, 0)
@@ -71,7 +73,7 @@ def add_positives(
     gradient: Tensor | None,
 ) -> float:
     """Write the pairs (positives, labels) into ``loss`` and ``gradient``; return their sum."""
-    value, slope = pairs.loss.curve.positive(pairs.logits[positives, labels].to(pairs.dtype))
+    value, slope = pairs.loss.formula.positive(pairs.logits[positives, labels].to(pairs.dtype))
     factor = value.new_full((1,), pairs.factors[0])
     if pairs.weight is not None:
         given = pairs.weight[positives, labels if pairs.weight.shape[1] > 1 else 0]

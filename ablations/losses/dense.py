@@ -1,4 +1,4 @@
-"""Evaluate any curve in whole-tensor operations, without ever reading a value on the host.
+"""Evaluate any formula in whole-tensor operations, without ever reading a value on the host.
 
 For accelerators, which that would stall, for torch.compile, and for second derivatives.
 """
@@ -11,7 +11,7 @@ from torch import Tensor
 from ablations.losses.pairs import Pairs
 
 
-def evaluate(pairs: Pairs) -> tuple[Tensor, Tensor]:
+def loss_and_gradient(pairs: Pairs) -> tuple[Tensor, Tensor]:
     """Loss and gradient of every pair, [N, C]; NaN in the rows of labels that cannot be."""
     logits, target = pairs.logits, pairs.target
     classes = logits.shape[1]
@@ -19,10 +19,10 @@ def evaluate(pairs: Pairs) -> tuple[Tensor, Tensor]:
     x = logits.to(pairs.dtype)
     label = target.long().clamp(0, classes - 1).unsqueeze(1)
     positive = ((target >= 0) & (target < classes)).unsqueeze(1)
-    value, slope = pairs.loss.curve.negative(x)
+    value, slope = pairs.loss.formula.negative(x)
     assert slope is not None  # it was asked for
     value, slope = value * negative_factor, slope * negative_factor
-    value_there, slope_there = pairs.loss.curve.positive(x.gather(1, label))
+    value_there, slope_there = pairs.loss.formula.positive(x.gather(1, label))
     value_there, slope_there = (
         torch.where(positive, there * positive_factor, everywhere.gather(1, label))
         for there, everywhere in ((value_there, value), (slope_there, slope))

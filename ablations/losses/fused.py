@@ -199,9 +199,9 @@ class _Elementwise(torch.autograd.Function):
         ctx.pair, ctx.scale = pair, scale
         pairs = Pairs(pair, logits, target, weight, scale)
         if is_dense(logits):
-            return dense.evaluate(pairs)[0]
+            return dense.loss_and_gradient(pairs)[0]
         loss = torch.empty(logits.shape, dtype=pairs.dtype)
-        evaluate_on_cpu(pairs, loss=loss)
+        sum_on_cpu(pairs, loss=loss)
         return loss
 
     @staticmethod
@@ -214,12 +214,12 @@ class _Elementwise(torch.autograd.Function):
 def total(pairs: Pairs, gradient: Tensor | None) -> Tensor:
     """The sum of the loss, without dimension; fills ``gradient``, [N, C] in the logits' type."""
     if not is_dense(pairs.logits):
-        return torch.tensor(evaluate_on_cpu(pairs, gradient=gradient), dtype=pairs.dtype)
+        return torch.tensor(sum_on_cpu(pairs, gradient=gradient), dtype=pairs.dtype)
     if fits_triton(pairs):
         from ablations.losses import triton_kernel
 
-        return triton_kernel.evaluate(pairs, gradient)
-    loss, slope = dense.evaluate(pairs)
+        return triton_kernel.sum_loss(pairs, gradient)
+    loss, slope = dense.loss_and_gradient(pairs)
     if gradient is not None:
         gradient.copy_(slope)
     return loss.sum()
@@ -229,24 +229,22 @@ def gradient_of(pairs: Pairs, upstream: Tensor) -> Tensor:
     """Gradient of sum(upstream * loss) in the logits' type, computed in ``pairs.dtype``."""
     logits = pairs.logits
     if torch.is_grad_enabled():  # create_graph=True: the closed form is differentiated in its turn
-        return (dense.evaluate(pairs)[1] * upstream).to(logits.dtype)
+        return (dense.loss_and_gradient(pairs)[1] * upstream).to(logits.dtype)
     if upstream.dim() == 0 and fits_triton(pairs):
         from ablations.losses import triton_kernel
 
         gradient = torch.empty_like(logits)
-        triton_kernel.evaluate(pairs, gradient, upstream)
+        triton_kernel.sum_loss(pairs, gradient, upstream)
         return gradient
     if is_dense(logits):
-        gradient = dense.evaluate(pairs)[1]
+        gradient = dense.loss_and_gradient(pairs)[1]
     else:
         gradient = torch.empty(logits.shape, dtype=pairs.dtype)
-        evaluate_on_cpu(pairs, gradient=gradient)
+        sum_on_cpu(pairs, gradient=gradient)
     return gradient.mul_(upstream).to(logits.dtype)
 
 
-def evaluate_on_cpu(
-    pairs: Pairs, loss: Tensor | None = None, gradient: Tensor | None = None
-) -> float:
+def sum_on_cpu(pairs: Pairs, loss: Tensor | None = None, gradient: Tensor | None = None) -> float:
     """The sum of the loss; fills ``loss`` and ``gradient``, [N, C], where given."""
     fastest = native if native.fits(pairs) else chunked
-    return fastest.evaluate(pairs, loss, gradient)
+    return fastest.sum_loss(pairs, loss, gradient)

@@ -4,14 +4,14 @@
 
 ``use_sigmoid=True`` belongs in the config although it is the default here: AnchorHead reads it
 there, and without it sizes its output for a softmax, with a logit for background. All that can be
-wrong in a config is refused when the module is built. Shapes and equations:
-`ablations.losses.functional`.
+wrong in a config is refused when the module is built. Shapes: `ablations.losses.functional`. Each
+class takes the parameters of its formula and, as ``options``, those of `PairwiseLoss`.
 
-A loss of your own needs a curve, which may be no more than the formula in x_t (the logit of the
-true side; automatic differentiation does the rest), and a name:
+A loss of your own needs a formula in x_t, the logit of the true side (automatic differentiation
+does the rest), and a name:
 
     @dataclass(frozen=True)
-    class GeneralizedCrossEntropy(Curve):  # arXiv:1805.07836
+    class GeneralizedCrossEntropy(Formula):  # arXiv:1805.07836
         q: float = 0.7
 
         def value(self, x_t):
@@ -28,21 +28,21 @@ in any module that the config lists under ``custom_imports``.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from torch import Tensor, nn
 
-from ablations.losses.curves import (
+from ablations.losses.formulas import (
     Asymmetric,
-    Curve,
     Focal,
     FocalStar,
+    Formula,
     Hinge,
     Poly1Focal,
     check_number,
 )
-from ablations.losses.functional import balanced
 from ablations.losses.fused import REDUCTIONS, pairwise_loss
-from ablations.losses.pairs import PairLoss
+from ablations.losses.pairs import PairLoss, balanced
 from ablations.losses.registry import LOSSES
 
 __all__ = [
@@ -50,9 +50,9 @@ __all__ = [
     "AsymmetricLoss",
     "BalancedCrossEntropyLoss",
     "CrossEntropyLoss",
-    "Curve",
     "FocalLoss",
     "FocalStarLoss",
+    "Formula",
     "HingeLoss",
     "PairLoss",
     "PairwiseLoss",
@@ -122,103 +122,67 @@ class PairwiseLoss(nn.Module):
 
 @LOSSES.register_module()
 class FocalLoss(PairwiseLoss):
-    """Focal loss, `functional.focal_loss`. ``alpha=None`` leaves the balancing factor out."""
+    """Focal loss, eq. 5 of arXiv:1708.02002; ``alpha=None`` leaves alpha_t out (eq. 4)."""
 
-    def __init__(
-        self,
-        gamma: float = 2.0,
-        alpha: float | None = 0.25,
-        loss_weight: float = 1.0,
-        reduction: str = "mean",
-        use_sigmoid: bool = True,
-    ) -> None:
-        super().__init__(balanced(Focal(gamma), alpha), loss_weight, reduction, use_sigmoid)
+    def __init__(self, gamma: float = 2.0, alpha: float | None = 0.25, **options: Any) -> None:
+        super().__init__(balanced(Focal(gamma), alpha), **options)
 
 
 @LOSSES.register_module()
 class CrossEntropyLoss(PairwiseLoss):
-    """Plain cross entropy without alpha, `functional.cross_entropy`."""
+    """Plain cross entropy without alpha: -log(p_t), eq. 1."""
 
-    def __init__(
-        self, loss_weight: float = 1.0, reduction: str = "mean", use_sigmoid: bool = True
-    ) -> None:
-        super().__init__(PairLoss(Focal(gamma=0.0)), loss_weight, reduction, use_sigmoid)
+    def __init__(self, **options: Any) -> None:
+        super().__init__(PairLoss(Focal(gamma=0.0)), **options)
 
 
 @LOSSES.register_module()
 class BalancedCrossEntropyLoss(PairwiseLoss):
-    """alpha-balanced cross entropy, `functional.balanced_cross_entropy`."""
+    """alpha-balanced cross entropy, eq. 3. alpha = 0.5 is half of plain cross entropy."""
 
-    def __init__(
-        self,
-        alpha: float,
-        loss_weight: float = 1.0,
-        reduction: str = "mean",
-        use_sigmoid: bool = True,
-    ) -> None:
-        super().__init__(balanced(Focal(gamma=0.0), alpha), loss_weight, reduction, use_sigmoid)
+    def __init__(self, alpha: float, **options: Any) -> None:
+        super().__init__(balanced(Focal(gamma=0.0), alpha), **options)
 
 
 @LOSSES.register_module()
 class FocalStarLoss(PairwiseLoss):
-    """FL*, the alternate form of appendix A, `functional.focal_star_loss`."""
+    """FL*, the alternate form of appendix A (Table 3): `formulas.FocalStar`."""
 
-    def __init__(
-        self,
-        gamma: float = 2.0,
-        beta: float = 1.0,
-        loss_weight: float = 1.0,
-        reduction: str = "mean",
-        use_sigmoid: bool = True,
-    ) -> None:
-        super().__init__(PairLoss(FocalStar(gamma, beta)), loss_weight, reduction, use_sigmoid)
+    def __init__(self, gamma: float = 2.0, beta: float = 1.0, **options: Any) -> None:
+        super().__init__(PairLoss(FocalStar(gamma, beta)), **options)
 
 
 @LOSSES.register_module()
 class HingeLoss(PairwiseLoss):
-    """Hinge loss on p_t, `functional.hinge_loss`."""
+    """Hinge loss on p_t, in this project's own form: `formulas.Hinge`."""
 
-    def __init__(
-        self,
-        margin: float = 0.5,
-        loss_weight: float = 1.0,
-        reduction: str = "mean",
-        use_sigmoid: bool = True,
-    ) -> None:
-        super().__init__(PairLoss(Hinge(margin)), loss_weight, reduction, use_sigmoid)
+    def __init__(self, margin: float = 0.5, **options: Any) -> None:
+        super().__init__(PairLoss(Hinge(margin)), **options)
 
 
 @LOSSES.register_module()
 class Poly1FocalLoss(PairwiseLoss):
-    """Poly-1 focal loss, `functional.poly1_focal_loss`."""
+    """Poly-1 focal loss, arXiv:2204.12511: `formulas.Poly1Focal`, times alpha_t."""
 
     def __init__(
         self,
         gamma: float = 2.0,
         alpha: float | None = 0.25,
         epsilon: float = 1.0,
-        loss_weight: float = 1.0,
-        reduction: str = "mean",
-        use_sigmoid: bool = True,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            balanced(Poly1Focal(gamma, epsilon), alpha), loss_weight, reduction, use_sigmoid
-        )
+        super().__init__(balanced(Poly1Focal(gamma, epsilon), alpha), **options)
 
 
 @LOSSES.register_module()
 class AsymmetricLoss(PairwiseLoss):
-    """ASL, `functional.asymmetric_loss`."""
+    """ASL, arXiv:2009.14119: `formulas.Asymmetric`."""
 
     def __init__(
         self,
         gamma_pos: float = 0.0,
         gamma_neg: float = 4.0,
         margin: float = 0.05,
-        loss_weight: float = 1.0,
-        reduction: str = "mean",
-        use_sigmoid: bool = True,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            PairLoss(Asymmetric(gamma_pos, gamma_neg, margin)), loss_weight, reduction, use_sigmoid
-        )
+        super().__init__(PairLoss(Asymmetric(gamma_pos, gamma_neg, margin)), **options)

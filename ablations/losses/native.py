@@ -88,7 +88,7 @@ def fits(pairs: Pairs) -> bool:
     return plain and library() is not None
 
 
-def evaluate(pairs: Pairs, loss: Tensor | None = None, gradient: Tensor | None = None) -> float:
+def sum_loss(pairs: Pairs, loss: Tensor | None = None, gradient: Tensor | None = None) -> float:
     """Sum the loss of pairs that `fits`; also fill ``loss`` and ``gradient``, [N, C] float32.
 
     Raises:

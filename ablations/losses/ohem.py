@@ -24,7 +24,7 @@ from mmdet.models.dense_heads import RetinaHead
 from mmdet.models.utils import images_to_levels, multi_apply
 from torch import Tensor
 
-from ablations.losses.curves import check_number
+from ablations.losses.formulas import check_number
 from ablations.losses.registry import LOSSES
 
 

@@ -7,16 +7,28 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ablations.losses.curves import Curve, Focal
+from ablations.losses.formulas import Focal, Formula, check_number
 
 
 @dataclass(frozen=True)
 class PairLoss:
-    """A curve and the factors alpha_t: the loss of one anchor-class pair, before any weight."""
+    """A formula and the factors alpha_t: the loss of one anchor-class pair, before any weight."""
 
-    curve: Curve
+    formula: Formula
     positive_factor: float = 1.0
     negative_factor: float = 1.0
+
+
+def balanced(formula: Formula, alpha: float | None) -> PairLoss:
+    """alpha_t times ``formula``: alpha for positives, 1 - alpha for negatives; no factor for None.
+
+    Raises:
+        ValueError: alpha is not in [0, 1].
+    """
+    if alpha is None:
+        return PairLoss(formula)
+    check_number("alpha", alpha, low=0.0, high=1.0)
+    return PairLoss(formula, positive_factor=alpha, negative_factor=1.0 - alpha)
 
 
 @dataclass(frozen=True)
@@ -44,12 +56,12 @@ class Pairs:
 
     @property
     def factors(self) -> tuple[float, float]:
-        """What multiplies a positive's and a negative's value on the curve."""
+        """What multiplies a positive's and a negative's value of the formula."""
         return self.loss.positive_factor * self.scale, self.loss.negative_factor * self.scale
 
     @property
     def compiled_gamma(self) -> float | None:
         """gamma, if a compiled kernel may take these pairs: the focal loss, a weight per anchor."""
-        curve, weight = self.loss.curve, self.weight
+        formula, weight = self.loss.formula, self.weight
         plain = self.logits.is_contiguous() and (weight is None or weight.shape[1] == 1)
-        return curve.gamma if plain and type(curve) is Focal else None
+        return formula.gamma if plain and type(formula) is Focal else None

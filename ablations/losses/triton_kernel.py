@@ -3,7 +3,7 @@
 This kernel has not yet run on a GPU. It is tested value by value through Triton's interpreter on
 the CPU, which says nothing about its speed, nor whether it compiles for a device.
 
-The mathematics is that of `ablations.losses.curves.Focal`, every pair seen from its wrong side: z
+The mathematics is that of `ablations.losses.formulas.Focal`, every pair seen from its wrong side: z
 is the logit of 1 - p_t. Sums of blocks are added up in a fixed order, so results repeat to the bit.
 Importing this module needs triton.
 """
@@ -107,7 +107,7 @@ def rescale_kernel(  # type: ignore[no-untyped-def]
         tl.store(values + offset, scaled.to(values.dtype.element_ty), mask=inside)
 
 
-def evaluate(pairs: Pairs, gradient: Tensor | None, upstream: Tensor | None = None) -> Tensor:
+def sum_loss(pairs: Pairs, gradient: Tensor | None, upstream: Tensor | None = None) -> Tensor:
     """The sum of the focal loss, float32 without dimension; NaN if a label is not in [0, C].
 
     Args:

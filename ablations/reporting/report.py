@@ -6,6 +6,7 @@ from pathlib import Path
 from ablations.analysis.study import Study, load_study
 from ablations.reporting import sections
 from ablations.reporting.figures.style import house_style
+from ablations.reporting.figures.writer import FigureWriter
 from ablations.reporting.tables import write_table
 
 README = "README.md"
@@ -36,8 +37,8 @@ def write_report(work_dirs: list[Path], out: Path, baseline: str | None = None) 
             if stale.suffix in {".csv", ".tex", ".png", ".svg"}:
                 stale.unlink()
     study.trials.to_csv(out / TRIALS_CSV, index=False)
-    with house_style():
-        parts = [build(study, out) for build in sections.ALL]
+    with house_style(), FigureWriter(out / "figures") as figures:
+        parts = [build(study, figures) for build in sections.ALL]
     for part in parts:
         for table in part.tables:
             write_table(table, out / "tables")
@@ -50,6 +51,6 @@ def write_report(work_dirs: list[Path], out: Path, baseline: str | None = None) 
 
 def _dated(study: Study) -> str:
     grid = study.manifests[0].grid
-    title, description = (str(grid.get(name) or "").strip() for name in ("title", "description"))
+    title = str(grid.get("title") or "").strip()
     written = f"Report written on {date.today().isoformat()}."
-    return "\n\n".join(part for part in (title, description, written) if part)
+    return "\n\n".join(part for part in (title, written) if part)

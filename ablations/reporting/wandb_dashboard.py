@@ -20,15 +20,15 @@ import wandb
 from wandb_workspaces import workspaces as ws
 from wandb_workspaces.reports import v2 as panels
 
-from ablations.analysis.loss_cdf import FIGURE_4_GAMMAS, loss_curve, read_logits
+from ablations.analysis.loss_cdf import FIGURE_4_GAMMAS, loss_cdf, read_logits
 from ablations.analysis.study import Study, load_study
 from ablations.reporting.figures.loss_cdfs import thinned
 from ablations.reporting.report import README
 from ablations.reporting.sections.cdfs import figure_4_trial
 from ablations.reporting.wandb_sync import sync, unsent
-from ablations.sweep import tracking
-from ablations.sweep.files import read_json, write_json, write_text
-from ablations.sweep.record import PROBABILITIES
+from ablations.store import wandb_names as tracking
+from ablations.store.files import read_json, write_json, write_text
+from ablations.store.record import PROBABILITIES
 
 SPECIFICATION = "workspace.json"
 VIEW = "view.json"
@@ -113,7 +113,7 @@ def _cdf_charts(study: Study) -> dict[str, Any]:
         counts = getattr(sample, kind)
         if not counts.any():
             continue
-        curves = [thinned(loss_curve(counts, kind == "positive", g)) for g in FIGURE_4_GAMMAS]
+        curves = [thinned(loss_cdf(counts, kind == "positive", g)) for g in FIGURE_4_GAMMAS]
         charts[f"{_FIGURE_4}/{kind}s"] = wandb.plot.line_series(
             xs=[fraction.tolist() for fraction, _ in curves],
             ys=[share.tolist() for _, share in curves],

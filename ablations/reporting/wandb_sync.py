@@ -21,10 +21,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ablations.sweep.lease import lease_owner
-from ablations.sweep.ledger import TRIALS
-from ablations.sweep.record import RECORD
-from ablations.sweep.tracking import FOLDER, FOLLOW_EVERY
+from ablations.store.lease import lease_owner
+from ablations.store.manifest import TRIALS
+from ablations.store.record import RECORD
+from ablations.store.wandb_names import FOLDER
 
 AT_A_TIME = 8  # runs sent side by side
 TIMEOUT = 60.0  # seconds for a batch to begin with,
@@ -129,25 +129,6 @@ def sync(work_dirs: Iterable[Path]) -> Outcome:
     return outcome
 
 
-def after_sweep(work_dir: Path, out: Path, online: bool) -> None:
-    """Send what W&B does not have yet, if that was asked for; otherwise say how to.
-
-    Args:
-        work_dir: of the sweep.
-        out: the sweep's report, sent along if it is there.
-        online: whether to send.
-    """
-    if online and unsent([work_dir]):
-        if (out / "README.md").is_file():
-            from ablations.reporting.wandb_dashboard import publish
-
-            publish([work_dir], out)
-        else:
-            print(f"W&B: {sync([work_dir])}", flush=True)
-    if left := len(unsent([work_dir])):
-        print(f"W&B: {left} runs to send; python runners/report.py {work_dir} --wandb sends them")
-
-
 def _send(batch: Sequence[Part], ended: bool, outcome: Outcome) -> None:
     errors = _run_wandb([part.file for part in batch], ended)
     for part in batch:
@@ -231,7 +212,7 @@ def _logged(scratch: Path) -> list[str]:
     ]
 
 
-def follow(work_dir: Path, every: float = FOLLOW_EVERY) -> None:
+def follow(work_dir: Path, every: float) -> None:
     """Send what a sweep's trials write while they train, until standard input is closed."""
     while not select.select([sys.stdin], [], [], every)[0]:
         outcome = sync([work_dir])
@@ -242,7 +223,7 @@ def main() -> None:
     """``python -m ablations.reporting.wandb_sync WORK_DIR``: ``follow`` one sweep."""
     parser = argparse.ArgumentParser(description=follow.__doc__)
     parser.add_argument("work_dir", type=Path)
-    parser.add_argument("--every", type=float, default=FOLLOW_EVERY, metavar="SECONDS")
+    parser.add_argument("--every", type=float, default=30.0, metavar="SECONDS")
     options = parser.parse_args()
     follow(options.work_dir, options.every)
 

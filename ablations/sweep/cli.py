@@ -1,4 +1,4 @@
-"""The sweep's command line: its flags, its plan in print, its last words."""
+"""The sweep's command line: its flags, the plan it prints, and how the trials ended."""
 
 import argparse
 import contextlib
@@ -8,22 +8,24 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from ablations.sweep import run, tracking
+from ablations.machine import visible_gpus
+from ablations.shipped import configs_folder
+from ablations.store import wandb_names
+from ablations.store.manifest import Entry
+from ablations.store.record import LOG
+from ablations.store.states import TrialState, sweep_states
 from ablations.sweep.dataset import annotation_checksums
 from ablations.sweep.display import in_columns
+from ablations.sweep.entry_points import EntryPoints
 from ablations.sweep.errors import UsageError
-from ablations.sweep.estimate import Estimate, estimate
+from ablations.sweep.estimate import CostEstimate, estimate
 from ablations.sweep.grid import DEFAULT_PROTOCOL, parse_grid, read_grid
-from ablations.sweep.ledger import Entry, TrialState, sweep_states
-from ablations.sweep.local import default_workers, visible_gpus
+from ablations.sweep.launchers.launcher import Launcher
+from ablations.sweep.launchers.local import LocalLauncher, default_workers
 from ablations.sweep.plan import load_config, parse_options, plan, prepare_config
-from ablations.sweep.record import LOG
+from ablations.sweep.request import Request
 from ablations.sweep.reuse import read_sources, with_reusable
-
-if TYPE_CHECKING:
-    from ablations.sweep.slurm import SlurmLauncher, Submission
 
 REUSE = "take finished trials over from these sweeps, once verified, instead of training them"
 DEFAULT_CONFIG = "configs/retinanet_r18_digits.py"
@@ -57,7 +59,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help="run trials that raised again, from their last checkpoint",
     )
     add("--no-report", action="store_true", help="train only")
-    add("--wandb", choices=tracking.MODES, help="default: WANDB_MODE, or else offline")
+    add("--wandb", choices=wandb_names.MODES, help="default: WANDB_MODE, or else offline")
     slurm = parser.add_argument_group("Slurm").add_argument
     slurm("--wait", action="store_true", help="follow the trials to their end")
     slurm("--slurm", nargs="+", default=[], metavar="K=V", help="settings over those of the file")
@@ -77,13 +79,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     if 0 < gpus < args.gpus_per_trial:
         parser.error(f"--gpus-per-trial is {args.gpus_per_trial}; this machine has {gpus}")
     args.seeds = list(dict.fromkeys(args.seeds))
-    args.wandb = tracking.mode(args.wandb)
+    args.wandb = wandb_names.mode(args.wandb)
     if args.workers is None and args.launcher == "local":
         args.workers = default_workers(args.gpus_per_trial)
     return args
 
 
-def resolve(args: argparse.Namespace) -> run.Request:
+def resolve(args: argparse.Namespace) -> Request:
     """Plan what the flags ask for.
 
     Raises:
@@ -102,7 +104,7 @@ def resolve(args: argparse.Namespace) -> run.Request:
     config = prepare_config(base, options, args.gpus_per_trial, args.smoke)
     name = grid.name if path == DEFAULT_CONFIG else f"{grid.name}-{Path(path).stem}"
     work_dir = args.work_dir or Path("work_dirs") / (name + ("-smoke" if args.smoke else ""))
-    return run.Request(
+    return Request(
         grid=grid,
         config=path,
         options={
@@ -116,13 +118,13 @@ def resolve(args: argparse.Namespace) -> run.Request:
     )
 
 
-def unfinished(request: run.Request) -> list[Entry]:
+def unfinished(request: Request) -> list[Entry]:
     """The trials without a record, each id once."""
-    left = [state.entry for state in run.states(request) if state.record is None]
+    left = [state.entry for state in request.states() if state.record is None]
     return list({entry.id: entry for entry in left}.values())
 
 
-def cost(args: argparse.Namespace, request: run.Request, states: Sequence[TrialState]) -> Estimate:
+def cost(args: argparse.Namespace, request: Request, states: Sequence[TrialState]) -> CostEstimate:
     """What the rest of the request will cost, as its trials stand."""
     config = request.trials[0].config
     iterations = config["train_cfg"]["max_iters"]
@@ -134,9 +136,9 @@ def cost(args: argparse.Namespace, request: run.Request, states: Sequence[TrialS
     return estimate(states, known, config, workers, args.gpus_per_trial, iterations)
 
 
-def print_plan(args: argparse.Namespace, request: run.Request) -> None:
+def print_plan(args: argparse.Namespace, request: Request) -> None:
     """The trials, their number and their cost, as a table or as one JSON object."""
-    states: Sequence[TrialState] = run.states(request)
+    states: Sequence[TrialState] = request.states()
     if request.sources:
         checksums = annotation_checksums(request.trials[0].config)
         states = with_reusable(states, request.sources, checksums)
@@ -155,47 +157,44 @@ def print_plan(args: argparse.Namespace, request: run.Request) -> None:
     print(cost(args, request, states))
 
 
-def headline(args: argparse.Namespace, request: run.Request) -> str:
+def headline(args: argparse.Namespace, request: Request) -> str:
     """What is about to start."""
     at_a_time = f"{args.workers} at a time; " if args.workers else ""
     return (
         f"{request.grid.name}: {len(request.trials)} trials in {request.work_dir}, "
-        f"{at_a_time}{cost(args, request, run.states(request))}"
+        f"{at_a_time}{cost(args, request, request.states())}"
     )
 
 
-def slurm_launcher(args: argparse.Namespace, report: Sequence[str]) -> "SlurmLauncher":
+def make_launcher(
+    args: argparse.Namespace, entry_points: EntryPoints, report: Sequence[str]
+) -> Launcher:
     """The launcher that the flags and the settings file describe.
 
     Args:
+        args: the flags.
+        entry_points: of the training side.
         report: the command that writes the report when nobody waits for the trials.
 
     Raises:
         UsageError: a setting is not valid.
     """
-    from ablations.sweep.slurm import SlurmLauncher, load_settings
+    if args.launcher == "local":
+        return LocalLauncher(args.workers)
+    # submitit takes half a second to import.
+    from ablations.sweep.launchers.slurm.launcher import SlurmLauncher
+    from ablations.sweep.launchers.slurm.settings import load_settings
 
-    default = SLURM_SETTINGS if SLURM_SETTINGS.is_file() else None
-    settings = load_settings(args.slurm_settings or default, parse_options(args.slurm, "--slurm"))
-    check = f"{run.PREFLIGHT}:check_planned"
+    shipped = configs_folder() / SLURM_SETTINGS.name
+    file = args.slurm_settings or (SLURM_SETTINGS if SLURM_SETTINGS.is_file() else shipped)
+    settings = load_settings(file, parse_options(args.slurm, "--slurm"))
     later = () if args.wait or args.no_report else tuple(report)
-    return SlurmLauncher(settings, args.workers, check, later)
+    return SlurmLauncher(settings, args.workers, entry_points.check_planned, later, args.wait)
 
 
-def submitted(submission: "Submission | None", work_dir: Path) -> str:
-    """What was submitted, and how to go on from there."""
-    lines = ["every unfinished trial is queued or running already"]
-    if submission is not None:
-        lines = [f"submitted {len(submission.trials)} trials as Slurm job {submission.job}"]
-        if submission.report:
-            lines.append(f"job {submission.report} writes the report when they have ended")
-    status = f"python runners/status.py {work_dir}"
-    return "\n".join([*lines, f"follow: {status}", f"cancel: {status} --cancel"])
-
-
-def conclude(request: run.Request) -> int:
-    """Say how the trials ended; returns the exit status."""
-    states = run.states(request)
+def print_outcome(request: Request) -> int:
+    """Print how the trials ended; returns the exit status."""
+    states = request.states()
     counts = Counter(state.state for state in states)
     print(", ".join(f"{count} {state}" for state, count in sorted(counts.items())), flush=True)
     bad = [state for state in states if state.state not in ("finished", "diverged")]

@@ -7,7 +7,8 @@ from typing import Any
 
 from filelock import FileLock
 
-from ablations.sweep.files import sha256
+from ablations.store.config import inner_dataset
+from ablations.store.files import sha256
 
 
 def check_data(config: dict[str, Any]) -> dict[str, Any]:
@@ -58,13 +59,6 @@ def annotation_checksums(config: dict[str, Any]) -> dict[str, str]:
 
 def _annotations(dataset: dict[str, Any]) -> Path:
     return Path(dataset.get("data_root") or ".") / dataset["ann_file"]
-
-
-def inner_dataset(dataset: Any) -> Any:
-    """The config of the data set itself, below whatever wraps it."""
-    while "dataset" in dataset:
-        dataset = dataset["dataset"]
-    return dataset
 
 
 def _check_coco(dataset: dict[str, Any]) -> dict[str, Any]:

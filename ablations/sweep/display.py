@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from ablations.sweep.ledger import TrialState
+from ablations.store.states import TrialState
 
 _STYLES = {
     "finished": "green",

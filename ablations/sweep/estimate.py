@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ablations.sweep.ledger import TrialState
+from ablations.store.states import TrialState
 from ablations.sweep.reuse import REUSABLE
 
 
 @dataclass(frozen=True)
-class Estimate:
+class CostEstimate:
     """The cost of the trials that are not done. ``None``: unknown."""
 
     trials: int
@@ -42,7 +42,7 @@ def estimate(
     workers: int,
     gpus_per_trial: int,
     iterations: int,
-) -> Estimate:
+) -> CostEstimate:
     """Estimate what the ``states`` that are not done cost from the ``known`` trials that the sweep
     itself finished, else from the config's ``expected_cost``; trials that other sweeps have cost
     nothing.
@@ -71,8 +71,8 @@ def estimate(
         source = f"assumes {assumed['trial_s']} s a trial on {assumed['device']}: "
         source += str(assumed["source"])
     else:
-        return Estimate(left, None, None, workers, "no trial of this sweep has finished yet")
+        return CostEstimate(left, None, None, workers, "no trial of this sweep has finished yet")
     device_hours = left * seconds / 3600
     rounds = -(-left // workers)
     wall_hours = rounds * seconds / gpus_per_trial / 3600
-    return Estimate(left, round(device_hours, 4), round(wall_hours, 4), workers, source)
+    return CostEstimate(left, round(device_hours, 4), round(wall_hours, 4), workers, source)

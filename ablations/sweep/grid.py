@@ -4,7 +4,6 @@ A grid file is a Python config of a few lines::
 
     title = "FL over gamma and alpha, and plain CE"
     table = "table_1b"                      # the paper's table it answers, or None
-    metrics = ["AP", "AP50", "AP75"]        # what its report shows
     blocks = [
         dict(
             product=dict(gamma=[0, 1, 2], alpha=[0.25, 0.5]),
@@ -38,14 +37,15 @@ from typing import Any
 
 from mmengine.config import Config
 
+from ablations.shipped import configs_folder
 from ablations.sweep.errors import UsageError, one_of
 
-GRIDS = Path(__file__).parents[2] / "configs" / "grids"
+GRIDS = configs_folder() / "grids"
 
 PROTOCOLS = ("embedded", "paper")
 DEFAULT_PROTOCOL = "paper"  # of a config that declares none
 
-_KEYS = {"title", "table", "metrics", "note", "baseline", "config", "blocks"}
+_KEYS = {"title", "table", "note", "baseline", "config", "blocks"}
 _LISTINGS = ("product", "zip", "points")
 
 
@@ -72,10 +72,8 @@ class Grid:
     name: str
     title: str
     table: str | None
-    metrics: list[str]
     note: str
     baseline: str | None  # label of the cell to compare with
-    axes: dict[str, list[Any]]  # axis -> its values, in the order they first occur
     points: list[Point]
 
     def describe(self) -> dict[str, Any]:
@@ -84,24 +82,13 @@ class Grid:
             "name": self.name,
             "title": self.title,
             "table": self.table,
-            "metrics": self.metrics,
             "note": self.note,
             "baseline": self.baseline,
-            "axes": self.axes,
         }
 
 
 def _plain(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def load_grid(name: str, protocol: str = DEFAULT_PROTOCOL) -> Grid:
-    """Read a grid by its name in ``configs/grids`` or by the path of its file.
-
-    Raises:
-        UsageError: there is no such grid, or its file is not a grid.
-    """
-    return parse_grid(*read_grid(name), protocol)
 
 
 def read_grid(name: str) -> tuple[str, dict[str, Any]]:
@@ -140,12 +127,6 @@ def parse_grid(name: str, spec: dict[str, Any], protocol: str = DEFAULT_PROTOCOL
         points += _block_points(f"grid {name}, block {number}", block)
     if not points:
         raise UsageError(f"grid {name} has no points: 'blocks' is missing or empty")
-    axes: dict[str, list[Any]] = {}
-    for point in points:
-        for axis, value in point.coordinates.items():
-            values = axes.setdefault(axis, [])
-            if value not in values:
-                values.append(value)
     baseline = spec.get("baseline")
     labels = [point.label for point in points]
     if baseline is not None and baseline not in labels:
@@ -154,10 +135,8 @@ def parse_grid(name: str, spec: dict[str, Any], protocol: str = DEFAULT_PROTOCOL
         name=name,
         title=spec.get("title", name),
         table=spec.get("table"),
-        metrics=list(spec.get("metrics", ["AP", "AP50", "AP75"])),
         note=spec.get("note", ""),
         baseline=baseline,
-        axes=axes,
         points=points,
     )
 

@@ -7,7 +7,6 @@ import ast
 import copy
 import hashlib
 import json
-import pprint
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,8 @@ from typing import Any
 
 from mmengine.config import Config
 
-from ablations.sweep.dataset import inner_dataset
+from ablations.shipped import configs_folder
+from ablations.store.config import inner_dataset
 from ablations.sweep.errors import UsageError, one_of
 from ablations.sweep.grid import Grid, Point
 from ablations.sweep.schedule import (
@@ -71,15 +71,22 @@ class Trial:
 def load_config(path: str) -> dict[str, Any]:
     """Read an OpenMMLab config with its bases, without importing what it names.
 
+    Args:
+        path: of the config, or the name of a shipped one: ``retinanet_r18_digits`` or
+            ``configs/retinanet_r18_digits.py``, from any folder.
+
     Raises:
         UsageError: the file is missing or cannot be read.
     """
-    if not Path(path).is_file():
-        folder = Path(__file__).parents[2] / "configs"
-        valid = sorted(f"configs/{file.name}" for file in folder.glob("*.py"))
+    file = Path(path)
+    if not file.is_file():
+        file = configs_folder() / path.removeprefix("configs/").removesuffix(".py")
+        file = file.with_name(f"{file.name}.py")
+    if not file.is_file():
+        valid = sorted(f"configs/{each.name}" for each in configs_folder().glob("*.py"))
         raise UsageError(one_of("config", path, valid))
     try:
-        return Config.fromfile(path, import_custom_modules=False)._cfg_dict.to_dict()
+        return Config.fromfile(file, import_custom_modules=False)._cfg_dict.to_dict()
     except Exception as error:
         raise UsageError(f"config {path} cannot be read: {error}") from error
 
@@ -231,29 +238,12 @@ def _without(node: Any, reduced: Reduced) -> Any:
     return node
 
 
-def differences(old: Any, new: Any, path: str = "") -> list[str]:
+def config_differences(old: Any, new: Any, path: str = "") -> list[str]:
     """``path: old -> new`` wherever two configs differ."""
     if isinstance(old, dict) and isinstance(new, dict):
         lines = []
         for key in [*old, *(key for key in new if key not in old)]:
             inner = f"{path}.{key}" if path else str(key)
-            lines += differences(old.get(key), new.get(key), inner)
+            lines += config_differences(old.get(key), new.get(key), inner)
         return lines
     return [] if old == new else [f"{path}: {old!r} -> {new!r}"]
-
-
-def config_text(config: dict[str, Any], known: dict[int, str] | None = None) -> str:
-    """A config as a Python file that mmengine reads back to the same values.
-
-    Args:
-        config: the config.
-        known: texts of values by their id, to format what several configs share only once; the
-            configs must outlive it.
-    """
-    known = {} if known is None else known
-    lines = []
-    for key, value in config.items():
-        if id(value) not in known:
-            known[id(value)] = pprint.pformat(value, width=100, sort_dicts=False)
-        lines.append(f"{key} = {known[id(value)]}")
-    return "\n".join(lines) + "\n"

@@ -12,11 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ablations.sweep.errors import UsageError
-from ablations.sweep.files import read_json, sha256, write_json
-from ablations.sweep.ledger import TRIALS, Entry, Manifest, TrialState, read_manifest, trial_folder
-from ablations.sweep.plan import trial_id
-from ablations.sweep.record import (
+from ablations.store.files import read_json, sha256, write_json
+from ablations.store.manifest import TRIALS, Entry, Manifest, read_manifest, trial_folder
+from ablations.store.record import (
     CHECKPOINT,
     LOG,
     RECORD,
@@ -27,11 +25,12 @@ from ablations.sweep.record import (
     read_record,
     write_record,
 )
+from ablations.store.states import TrialState
+from ablations.sweep.errors import UsageError
+from ablations.sweep.plan import trial_id
 
 REUSABLE = "reusable"
 """The state of an unfinished trial in a dry run that another sweep has."""
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ def take_over(
     entry: Entry,
     planned: dict[str, Any],
     sources: Sequence[Source],
-    tell: Tell,
+    say: Callable[[str], None],
 ) -> bool:
     """Take a trial over from the first source whose copy verifies.
 
@@ -108,7 +107,7 @@ def take_over(
         entry: the trial there.
         planned: its ``trial.json`` there, with the data that it would be trained on.
         sources: where to look.
-        tell: is told in a line why a copy does not verify.
+        say: called with a line that says why a copy does not verify.
 
     Returns:
         Whether the trial is there now, with its record.
@@ -129,7 +128,7 @@ def take_over(
         finally:
             shutil.rmtree(draft, ignore_errors=True)
         if why:
-            tell(
+            say(
                 f"not taken from {source.work_dir}: {entry.label} seed {entry.seed} "
                 f"({entry.id}): {why}"
             )

@@ -15,8 +15,8 @@ declare_missing_operators()
 from ablations.losses import modules  # noqa: E402, F401
 from ablations.training import (  # noqa: E402
     checkpoint,  # noqa: F401
-    curve,  # noqa: F401
     layout,  # noqa: F401
+    loss_curve,  # noqa: F401
     metric,  # noqa: F401
     probabilities,  # noqa: F401
     progress,  # noqa: F401

@@ -13,7 +13,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from ablations.sweep.record import CHECKPOINT
+from ablations.store.record import CHECKPOINT
 from ablations.training.distributed import in_any_process
 
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval, Params
 
-from ablations.sweep import record
-from ablations.training.arrays import write_arrays
+from ablations.store import record
+from ablations.store.arrays import write_arrays
 
 
 @METRICS.register_module()

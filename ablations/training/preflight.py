@@ -12,31 +12,27 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 
 import ablations.training.trial  # noqa: F401 - the trials are forked from here: one state of code
-from ablations.sweep.dataset import check_data
-from ablations.sweep.record import CONFIG
+from ablations.store.record import CONFIG
 from ablations.training.weights import missing_weights
 
 SCOPE = "mmdet"
 
 
-def check(configs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Build every distinct loss and detector once, look at the data, fetch pretrained weights.
+def check_configs(configs: list[dict[str, Any]]) -> list[str]:
+    """Build every distinct loss and detector once.
 
     Args:
         configs: the resolved configs of the plan; those that differ in the seed alone may be left
             out.
 
     Returns:
-        ``errors``: one line each, empty when all is well; ``notes``: lines to print; ``data``: the
-        record's ``data`` with the path of each annotation file.
+        What is wrong, a line each.
     """
-    errors = _plan_errors(configs)
-    if errors:
-        return {"errors": errors, "notes": [], "data": {}}
-    answer = check_data(configs[0])
-    if not answer["errors"]:
-        answer["errors"] = missing_weights(configs)
-    return answer
+    try:
+        _import_custom(configs)
+    except (ValueError, OSError, ImportError) as error:
+        return [" ".join(str(error).split())]
+    return _distinct(_loss_errors(configs)) or _distinct(_model_errors(configs))
 
 
 def check_planned(folders: list[Path]) -> list[str]:
@@ -45,15 +41,12 @@ def check_planned(folders: list[Path]) -> list[str]:
         Config.fromfile(folder / CONFIG, import_custom_modules=False)._cfg_dict.to_dict()
         for folder in folders
     ]
-    return _plan_errors(configs) or missing_weights(configs)
+    return check_configs(configs) or missing_weights(configs)
 
 
-def _plan_errors(configs: list[dict[str, Any]]) -> list[str]:
-    try:
-        _import_custom(configs)
-    except (ValueError, OSError, ImportError) as error:
-        return [" ".join(str(error).split())]
-    return _distinct(_loss_errors(configs)) or _distinct(_model_errors(configs))
+def fetch_weights(configs: list[dict[str, Any]]) -> list[str]:
+    """Make pretrained weights available; what is wrong with them, a line each."""
+    return missing_weights(configs)
 
 
 def _distinct(lines: Iterable[str]) -> list[str]:

@@ -15,14 +15,15 @@ from mmengine.runner import Runner
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ablations.sweep.record import LOGIT_BINS, LOGIT_LIMIT, PROBABILITIES
-from ablations.training.arrays import write_arrays
+from ablations.store.arrays import write_arrays
+from ablations.store.logit_histogram import LOGIT_BINS, count_logits
+from ablations.store.record import PROBABILITIES
 from ablations.training.distributed import bare_model
 
 
 @HOOKS.register_module()
 class ProbabilityHook(Hook):
-    """Histogram the logits of the last validation (``record.LOGIT_BINS``).
+    """Histogram the logits of the last validation (``store.logit_histogram``).
 
     A window is an anchor-class pair: positive if the class is the anchor's assigned one, negative
     otherwise; ignored anchors are left out. The anchors are assigned as in training. It reads the
@@ -121,7 +122,7 @@ class WindowSample:
     def add_image(self, positive: NDArray[np.float32], negative: NDArray[np.float32]) -> None:
         """Add one image's windows: logits [P] and [N]."""
         self._positives.append(positive)
-        self._negatives += _count(self._draw(negative, self.negatives_an_image))
+        self._negatives += count_logits(self._draw(negative, self.negatives_an_image))
         self._negative_total += len(negative)
 
     def gather(self) -> dict[str, NDArray[np.int64]]:
@@ -133,7 +134,7 @@ class WindowSample:
             found, min(self.positives, found.sum()), method="marginals"
         )
         arrays = {
-            "positive": _count(self._draw(positive, int(drawn[get_rank()]))),
+            "positive": count_logits(self._draw(positive, int(drawn[get_rank()]))),
             "negative": self._negatives,
             "positive_total": np.array(len(positive)),
             "negative_total": np.array(self._negative_total),
@@ -147,13 +148,6 @@ class WindowSample:
         if number >= len(found):
             return found
         return self._generator.choice(found, number, replace=False, shuffle=False)
-
-
-def _count(logits: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Counts of logits [N] on the record's grid."""
-    bins = (logits + LOGIT_LIMIT) * (LOGIT_BINS / (2 * LOGIT_LIMIT))
-    bins = np.clip(np.nan_to_num(bins), 0, LOGIT_BINS - 1).astype(np.int64)
-    return np.bincount(bins, minlength=LOGIT_BINS)
 
 
 def _windows(

@@ -11,8 +11,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor
 
-from ablations.sweep.files import read_json, write_json
-from ablations.sweep.record import STATUS
+from ablations.store.status import update_status
 
 
 @HOOKS.register_module()
@@ -42,21 +41,16 @@ class ProgressHook(Hook):
         done = runner.iter + 1
         loss = (outputs or {}).get("loss", math.nan)
         loss = loss.item() if isinstance(loss, Tensor) else float(loss)
-        path = Path(runner.work_dir) / STATUS
-        write_json(
-            path,
-            (read_json(path) or {})
-            | {
-                "state": "training",
-                "iteration": done,
-                "iterations": runner.max_iters,
-                "loss": loss if math.isfinite(loss) else None,
-                "iteration_s": (now - self._began) / max(done - self._first, 1),
-            },
+        update_status(
+            Path(runner.work_dir),
+            state="training",
+            iteration=done,
+            iterations=runner.max_iters,
+            loss=loss if math.isfinite(loss) else None,
+            iteration_s=(now - self._began) / max(done - self._first, 1),
         )
 
     def before_val(self, runner: Runner) -> None:
         """Training pauses to evaluate."""
-        path = Path(runner.work_dir) / STATUS
         if is_main_process():
-            write_json(path, (read_json(path) or {}) | {"state": "evaluating"})
+            update_status(Path(runner.work_dir), state="evaluating")

@@ -1,8 +1,4 @@
-"""Imported by the process that trials are forked from: loads, once for all, what they all load.
-
-The environment variable ``ABLATIONS_SHARE`` names the config of one of the trials. Where the data
-cannot be loaded here, every trial loads its own and tells what is wrong.
-"""
+"""Load once, for all trials that are forked from this process, the data that they all read."""
 
 import atexit
 import contextlib
@@ -21,11 +17,25 @@ import ablations.training.trial  # noqa: F401
 from ablations.training.stream import share
 
 
-def load() -> None:
-    """Load the data set of the config's training loader, if that is a stream."""
+def load(config: str) -> None:
+    """Load the training data for all processes that this one will fork.
+
+    Where it cannot be loaded here, every trial loads its own and says what is wrong.
+
+    Args:
+        config: path of the config of one of the trials; they read the same data.
+    """
+    # Triton's bindings print errors when an interpreter that has imported them ends in order.
+    atexit.register(os._exit, 0)
+    try:
+        _load(Config.fromfile(config))
+    except Exception as error:
+        warnings.warn(f"every trial loads its own data: {error}", stacklevel=1)
+
+
+def _load(config: Config) -> None:
     cv2.setNumThreads(0)  # no thread may be there when a trial is forked
     torch.set_num_threads(1)
-    config = Config.fromfile(os.environ["ABLATIONS_SHARE"])
     data = config.train_dataloader.dataset
     if data.type == "StreamDataset":
         with (
@@ -34,10 +44,3 @@ def load() -> None:
         ):
             share(data)
     gc.freeze()  # the collector would copy what is shared by looking at it
-
-
-atexit.register(os._exit, 0)  # triton's bindings complain when an interpreter ends in order
-try:
-    load()
-except Exception as error:
-    warnings.warn(f"every trial loads its own data: {error}", stacklevel=1)

@@ -6,7 +6,6 @@ images in the same order with the same flips, and a resumed trial goes on where 
 """
 
 import json
-import os
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -19,7 +18,7 @@ from mmengine.registry import DATA_SAMPLERS, DATASETS, LOOPS
 from mmengine.runner import IterBasedTrainLoop
 from torch.utils.data import Dataset, Sampler
 
-from ablations.sweep.local import cpu_cores
+from ablations.machine import cpu_cores, memory_bytes
 
 DETERMINISTIC = {"LoadImageFromFile", "LoadAnnotations", "Resize", "PackDetInputs"}
 """Transforms whose result follows from the image alone."""
@@ -102,7 +101,9 @@ class StreamDataset:
         transforms = {type(step).__name__ for step in self.dataset.pipeline.transforms}
         self._fixed = transforms <= DETERMINISTIC
         kept = sum(packed["inputs"].nbytes for packed in self._kept.values())
-        limit = _memory() // MEMORY_SHARE // cpu_cores() if limit_mb is None else limit_mb * 2**20
+        limit = (
+            memory_bytes() // MEMORY_SHARE // cpu_cores() if limit_mb is None else limit_mb * 2**20
+        )
         self._room = limit - kept  # bytes
 
     @property
@@ -146,17 +147,12 @@ def share(config: dict[str, Any]) -> None:
     annotations, and the packed images where they are kept and there is room for all of them."""
     options = {name: value for name, value in config.items() if name != "type"}
     if options.get("limit_mb") is None:  # kept once, not by every process
-        options["limit_mb"] = _memory() // MEMORY_SHARE // 2**20
+        options["limit_mb"] = memory_bytes() // MEMORY_SHARE // 2**20
     stream = StreamDataset(**options)
     if stream._fixed and len(stream) * stream.dataset[0]["inputs"].nbytes <= stream._room:
         for index in range(len(stream)):
             stream[index]
     _shared[_key(config["dataset"])] = stream.dataset, stream._kept
-
-
-def _memory() -> int:
-    """Bytes of memory that this machine has."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _key(config: dict[str, Any]) -> str:

@@ -4,7 +4,6 @@ import contextlib
 import math
 import os
 import resource
-import subprocess
 import sys
 import time
 import traceback
@@ -21,17 +20,19 @@ from mmengine.dist import get_world_size, is_main_process
 from mmengine.runner import Runner
 
 from ablations.losses.native import library
-from ablations.sweep import record as waist
-from ablations.sweep.files import read_json, sha256, write_json
-from ablations.sweep.lease import Lease
-from ablations.sweep.plan import config_text
-from ablations.sweep.record import Record, read_record, write_record
+from ablations.store import record as files
+from ablations.store.config import config_text
+from ablations.store.files import read_json, sha256
+from ablations.store.lease import Lease
+from ablations.store.record import Record, read_record, write_record
+from ablations.store.status import read_status, update_status
 from ablations.training.checkpoint import Interrupted
-from ablations.training.curve import Diverged, LossCurveHook
+from ablations.training.code import code_state
 from ablations.training.distributed import bare_model, distribute, in_any_process, join_group
+from ablations.training.fingerprint import fingerprint
 from ablations.training.latency import inference_ms
-from ablations.training.protocol import fingerprint
-from ablations.training.wandb_backend import conclude
+from ablations.training.loss_curve import Diverged, LossCurveHook
+from ablations.training.wandb_backend import close_run
 
 _PACKAGES = (
     *("torch", "torchvision", "mmengine", "mmcv", "mmdet"),
@@ -82,26 +83,27 @@ def run_trial(folder: Path) -> str:
     with Lease(folder) if is_main_process() else contextlib.nullcontext():
         if (done := read_record(folder)) is not None:
             return done.status
-        trial = read_json(folder / waist.TRIAL)
-        status = read_json(folder / waist.STATUS) or {}
+        code_state()  # now: the checkout may change while the trial runs
+        trial = read_json(folder / files.TRIAL)
+        status = read_status(folder)
         attempt = Attempt(folder, trial, before=status.get("attempts", []))
-        _note(attempt, state="starting", reason=None)
+        _update(attempt, state="starting", reason=None)
         try:
             attempt.runner = _build_runner(folder, trial)
             attempt.runner.train()
         except Diverged as outcome:
-            return _conclude(attempt, "diverged", str(outcome))
+            return _write_outcome(attempt, "diverged", str(outcome))
         except (Interrupted, KeyboardInterrupt) as outcome:
-            _note(attempt, state="interrupted", reason=f"stopped by {outcome or 'SIGINT'}")
-            conclude(attempt.runner, "interrupted")
+            _update(attempt, state="interrupted", reason=f"stopped by {outcome or 'SIGINT'}")
+            close_run(attempt.runner, "interrupted")
             return "interrupted"
         except Exception as error:
             traceback.print_exc()
             if _another_is_gone(error):
-                _note(attempt, state="interrupted", reason="another process of the trial is gone")
+                _update(attempt, state="interrupted", reason="another process of the trial is gone")
                 return "alone"
-            return _conclude(attempt, "failed", _one_line(error))
-        return _conclude(attempt, "finished", None)
+            return _write_outcome(attempt, "failed", _one_line(error))
+        return _write_outcome(attempt, "finished", None)
 
 
 def _another_is_gone(error: Exception) -> bool:
@@ -115,30 +117,27 @@ def _one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}"[:300]
 
 
-def _note(attempt: Attempt, state: str, reason: str | None) -> None:
+def _update(attempt: Attempt, state: str, reason: str | None) -> None:
     """Rewrite ``status.json`` with this attempt as it stands now."""
     if not is_main_process():
         return
-    path = attempt.folder / waist.STATUS
     seconds = round(time.monotonic() - attempt.began, 1)
     now = {"started": attempt.started, "seconds": seconds, "outcome": reason or state}
-    status = read_json(path) or {}
-    write_json(
-        path, status | {"state": state, "reason": reason, "attempts": [*attempt.before, now]}
-    )
+    attempts = [*attempt.before, now]
+    update_status(attempt.folder, state=state, reason=reason, attempts=attempts)
 
 
 def _build_runner(folder: Path, trial: dict[str, Any]) -> Runner:
     """mmengine's Runner for the trial's config, set to go on from a checkpoint if there is one."""
-    cfg = PlainConfig(Config.fromfile(folder / waist.CONFIG)._cfg_dict)
+    cfg = PlainConfig(Config.fromfile(folder / files.CONFIG)._cfg_dict)
     cfg.work_dir = str(folder)
     evaluator = cfg.get("val_evaluator")
     if isinstance(evaluator, dict) and evaluator.get("type") == "BoxAP":
-        evaluator["outfile"] = str(folder / waist.PREDICTIONS)
+        evaluator["outfile"] = str(folder / files.PREDICTIONS)
         evaluator["collect_dir"] = str(folder / ".collected")
     distribute(cfg)
-    if in_any_process((folder / waist.CHECKPOINT).is_file()):
-        cfg.load_from = str(folder / waist.CHECKPOINT)
+    if in_any_process((folder / files.CHECKPOINT).is_file()):
+        cfg.load_from = str(folder / files.CHECKPOINT)
         cfg.resume = True
     _check_data(trial)
     # Deterministic mode would also fill every new tensor, to make reads of uninitialised memory
@@ -159,9 +158,9 @@ def _check_data(trial: dict[str, Any]) -> None:
             raise ValueError(f"{expected['file']} has changed since the trial was planned")
 
 
-def _conclude(attempt: Attempt, status: waist.Status, reason: str | None) -> str:
+def _write_outcome(attempt: Attempt, status: files.Status, reason: str | None) -> str:
     """Write what the trial leaves, the record last."""
-    _note(attempt, state=status, reason=reason)
+    _update(attempt, state=status, reason=reason)
     if not is_main_process():
         return status
     folder, runner, curve = attempt.folder, attempt.runner, attempt.curve
@@ -172,13 +171,13 @@ def _conclude(attempt: Attempt, status: waist.Status, reason: str | None) -> str
             curve.take_waiting()
         curve.write(folder)
     if runner is not None and status == "finished":
-        _save_weights(bare_model(runner), folder / waist.WEIGHTS)
+        _save_weights(bare_model(runner), folder / files.WEIGHTS)
         metrics = _last_metrics(runner)
         timings["inference_ms"] = inference_ms(runner)
-    names = [waist.CONFIG, waist.TRIAL, waist.CURVE, waist.WEIGHTS]
-    names += [waist.PREDICTIONS, waist.PROBABILITIES] if status == "finished" else []
+    names = [files.CONFIG, files.TRIAL, files.CURVE, files.WEIGHTS]
+    names += [files.PREDICTIONS, files.PROBABILITIES] if status == "finished" else []
     trial = attempt.trial
-    attempts = read_json(folder / waist.STATUS)["attempts"]
+    attempts = read_status(folder)["attempts"]
     on_cuda = torch.cuda.is_available()
     write_record(
         folder,
@@ -190,7 +189,7 @@ def _conclude(attempt: Attempt, status: waist.Status, reason: str | None) -> str
             seed=trial["seed"],
             status=status,
             reason=reason,
-            metrics={name: _number(metrics.get(name)) for name in waist.METRICS} if metrics else {},
+            metrics={name: _number(metrics.get(name)) for name in files.METRICS} if metrics else {},
             per_class={
                 name.removeprefix("AP/"): _number(value)
                 for name, value in metrics.items()
@@ -213,13 +212,13 @@ def _conclude(attempt: Attempt, status: waist.Status, reason: str | None) -> str
             versions={"python": sys.version.split()[0]}
             | {name: version(name) for name in _PACKAGES}
             | {"focal loss on the CPU": "compiled" if library() is not None else "torch"},
-            git=CODE,
+            git=code_state(),
             files={name: sha256(folder / name) for name in names if (folder / name).is_file()},
         ),
     )
     if status != "failed":  # what failed may be retried, from where it stood
-        (folder / waist.CHECKPOINT).unlink(missing_ok=True)
-    conclude(runner, status, read_record(folder))
+        (folder / files.CHECKPOINT).unlink(missing_ok=True)
+    close_run(runner, status, read_record(folder))
     return status
 
 
@@ -247,7 +246,7 @@ def _final(curve: LossCurveHook | None) -> dict[str, float]:
         return {}
     with np.errstate(invalid="ignore"):
         means = np.mean(curve.rows[-_FINAL:], axis=0)
-    columns = dict(zip(waist.CURVE_COLUMNS, means, strict=True))
+    columns = dict(zip(files.CURVE_COLUMNS, means, strict=True))
     return {key: float(v) for key, v in columns.items() if math.isfinite(v) and key[:4] == "loss"}
 
 
@@ -263,27 +262,6 @@ def _timings(
     return timings
 
 
-def git_state() -> dict[str, Any]:
-    """The commit of the checkout this code lies in, and whether it was changed, reports aside; {}
-    without git."""
-    root = Path(__file__).parents[2]
-
-    def git(*arguments: str) -> str:
-        # A lock of ours could make a commit fail that somebody makes meanwhile.
-        command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        changed = git("status", "--porcelain", "--", ".", ":(exclude)reports")
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(changed)}
-    except (OSError, subprocess.CalledProcessError):
-        return {}
-
-
-CODE = git_state()
-"""As it was when this code was loaded: a commit made while a sweep runs is not what it trains."""
-
-
 def main(folder: str) -> None:
     """What a launcher's process runs: one trial, with its output in the trial's log.
 
@@ -291,7 +269,7 @@ def main(folder: str) -> None:
     130 for an interrupted one.
     """
     path = Path(folder)
-    with (path / waist.LOG).open("a") as log:
+    with (path / files.LOG).open("a") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     if not torch.cuda.is_available():

@@ -1,8 +1,8 @@
 """Every trial in W&B: a visualizer backend that writes offline and never makes its trial wait.
 
-The record is the truth and W&B a copy, so a trial touches no network: it writes an offline run
-into its own folder (``<trial>/wandb/``) from a thread of its own, whatever ``WANDB_MODE`` says
-short of ``disabled``; sending is the controller's business (``ablations.reporting.wandb_sync``).
+W&B mirrors the record, so a trial touches no network: it writes an offline run into its own folder
+(``<trial>/wandb/``) from a thread of its own, unless ``WANDB_MODE`` is ``disabled``. The sweep's
+command uploads the runs (``ablations.reporting.wandb_sync``).
 An attempt that goes on from a checkpoint writes the whole history again, so the newest
 ``offline-run-*`` folder of a trial is complete by itself.
 """
@@ -23,12 +23,14 @@ from mmengine.logging import print_log
 from mmengine.registry import VISBACKENDS
 from mmengine.runner import Runner
 from mmengine.visualization import BaseVisBackend
+from numpy.typing import NDArray
 
 from ablations.losses.functional import focal_loss
-from ablations.sweep import record as waist
-from ablations.sweep.files import read_json
-from ablations.sweep.record import Record
-from ablations.sweep.tracking import OFFLINE_SETTINGS, keep_inside, mode, project, run_id, tag
+from ablations.store import record as files
+from ablations.store.files import read_json
+from ablations.store.logit_histogram import cumulative_share, easiest_first
+from ablations.store.record import Record
+from ablations.store.wandb_names import OFFLINE_SETTINGS, keep_inside, mode, project, run_id, tag
 from ablations.training.wandb_client import problem, wandb
 
 FINISH_TIMEOUT = 20.0  # seconds a trial that has its record waits for W&B at most
@@ -41,10 +43,10 @@ _CDF_GAMMAS = (0.0, 0.5, 1.0, 2.0)  # the paper's Figure 4
 _CDF_POINTS = 100
 
 Run = Any  # wandb.Run; wandb may be missing
-Job = Callable[[Run], None]
+Action = Callable[[Run], None]
 
 
-class Scribe:
+class RunWriter:
     """A W&B run written by a thread of its own, so that nothing in W&B can hold up the trial.
 
     The first thing that goes wrong ends the writing, with a line in the trial's log.
@@ -55,25 +57,25 @@ class Scribe:
 
     def __init__(self, begin: Callable[[], Run]) -> None:
         self._begin = begin
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._actions: queue.SimpleQueue[Action | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write, name="wandb", daemon=True)
         self._thread.start()
 
     def _write(self) -> None:
         try:
             run = self._begin()
-            while (job := self._jobs.get()) is not None:
-                job(run)
+            while (action := self._actions.get()) is not None:
+                action(run)
         except Exception as error:
             _warn(f"{type(error).__name__}: {error}")
 
-    def tell(self, job: Job) -> None:
-        """Have ``job`` called with the run, soon and in order."""
-        self._jobs.put(job)
+    def write(self, action: Action) -> None:
+        """Have ``action`` called with the run, soon and in order."""
+        self._actions.put(action)
 
     def close(self, timeout: float) -> None:
         """Wait until all is written, at most ``timeout`` seconds; then W&B is given up."""
-        self._jobs.put(None)
+        self._actions.put(None)
         self._thread.join(timeout)
         if self._thread.is_alive():
             _warn(f"not done after {timeout:g} s")
@@ -103,7 +105,7 @@ class TrialRunBackend(BaseVisBackend):
 
     def __init__(self, save_dir: str) -> None:
         super().__init__(save_dir)
-        self._scribe: Scribe | None = None
+        self._writer: RunWriter | None = None
 
     @property
     def experiment(self) -> None:
@@ -115,11 +117,11 @@ class TrialRunBackend(BaseVisBackend):
     def add_config(self, config: Config, **_kwargs: Any) -> None:
         """Start the run of the trial in ``config.work_dir``."""
         folder = Path(config.work_dir)
-        trial = read_json(folder / waist.TRIAL)
+        trial = read_json(folder / files.TRIAL)
         if trial is None or mode() == "disabled":
             return
         shared = run_config(trial, config.to_dict())
-        self._scribe = Scribe(lambda: _begin(folder, trial, shared))
+        self._writer = RunWriter(lambda: _begin(folder, trial, shared))
 
     def add_scalar(self, name: str, value: float, step: int = 0, **kwargs: Any) -> None:
         """See ``add_scalars``."""
@@ -130,15 +132,15 @@ class TrialRunBackend(BaseVisBackend):
     ) -> None:
         """Log scalars at an iteration; those of one iteration make one row."""
         row = {k: float(v) for k, v in scalar_dict.items() if k.startswith(_PREFIXES)}
-        if row and self._scribe is not None:
-            self._scribe.tell(lambda run: run.log({"iteration": step, **row}, step=step))
+        if row and self._writer is not None:
+            self._writer.write(lambda run: run.log({"iteration": step, **row}, step=step))
 
     def add_image(self, name: str, image: Any, step: int = 0, **_kwargs: Any) -> None:
         """Log an RGB image of shape [H, W, 3]."""
-        if self._scribe is not None:
-            self._scribe.tell(lambda run: run.log({name: wandb.Image(image)}, step=step))
+        if self._writer is not None:
+            self._writer.write(lambda run: run.log({name: wandb.Image(image)}, step=step))
 
-    def conclude(self, runner: Runner, outcome: str, record: Record | None) -> None:
+    def close_run(self, runner: Runner, outcome: str, record: Record | None) -> None:
         """Log the end and close the run; waits for W&B ``FINISH_TIMEOUT`` seconds at most.
 
         Args:
@@ -146,25 +148,25 @@ class TrialRunBackend(BaseVisBackend):
             outcome: the record's status, or ``interrupted``.
             record: ``None`` for a trial that was interrupted.
         """
-        if self._scribe is None:
+        if self._writer is None:
             return
         folder, step = Path(runner.work_dir), runner.iter
         if outcome == "finished":
-            self._scribe.tell(lambda run: run.log(_pictures(runner, folder), step=step))
-            self._scribe.tell(lambda run: run.log(_loss_cdfs(folder), step=step))
+            self._writer.write(lambda run: run.log(_pictures(runner, folder), step=step))
+            self._writer.write(lambda run: run.log(_loss_cdfs(folder), step=step))
         if record is not None:
-            self._scribe.tell(lambda run: run.summary.update(run_summary(record)))
-        self._scribe.tell(lambda run: _end(run, outcome))
-        self._scribe.close(FINISH_TIMEOUT)
-        self._scribe = None
+            self._writer.write(lambda run: run.summary.update(run_summary(record)))
+        self._writer.write(lambda run: _end(run, outcome))
+        self._writer.close(FINISH_TIMEOUT)
+        self._writer = None
 
 
-def conclude(runner: Runner | None, outcome: str, record: Record | None = None) -> None:
-    """Close the W&B run of a trial, if it has one; see ``TrialRunBackend.conclude``."""
+def close_run(runner: Runner | None, outcome: str, record: Record | None = None) -> None:
+    """Close the W&B run of a trial, if it has one; see ``TrialRunBackend.close``."""
     visualizer = runner.visualizer if runner is not None else None
     for backend in getattr(visualizer, "_vis_backends", {}).values():
         if isinstance(backend, TrialRunBackend) and runner is not None:
-            backend.conclude(runner, outcome, record)
+            backend.close(runner, outcome, record)
 
 
 def run_config(trial: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
@@ -230,8 +232,8 @@ def _pictures(runner: Runner, folder: Path) -> dict[str, Any]:
     dataset = runner.val_dataloader.dataset
     labels = dict(enumerate(dataset.metainfo["classes"]))
     of_category = {category: label for label, category in enumerate(dataset.cat_ids)}
-    with np.load(folder / waist.PREDICTIONS) as stored:
-        found = {name: stored[name] for name in waist.PREDICTION_COLUMNS}
+    with np.load(folder / files.PREDICTIONS) as stored:
+        found = {name: stored[name] for name in files.PREDICTION_COLUMNS}
     pictures = []
     for index in range(min(_PICTURES, len(dataset))):
         info = dataset.get_data_info(index)
@@ -261,9 +263,9 @@ def _box(corners: Any, label: int, score: float | None = None) -> dict[str, Any]
 def _loss_cdfs(folder: Path) -> dict[str, Any]:
     """Figure 4 of this trial's model, as charts that W&B draws."""
     charts = {}
-    with np.load(folder / waist.PROBABILITIES) as stored:
+    with np.load(folder / files.PROBABILITIES) as stored:
         for name in ("positive", "negative"):
-            counts = torch.from_numpy(stored[name])
+            counts = stored[name]
             if counts.any():
                 shares = [loss_cdf(counts, name == "positive", g).tolist() for g in _CDF_GAMMAS]
                 charts[f"loss_cdf/{name}s"] = wandb.plot.line_series(
@@ -276,25 +278,20 @@ def _loss_cdfs(folder: Path) -> dict[str, Any]:
     return charts
 
 
-def loss_cdf(counts: torch.Tensor, positive: bool, gamma: float) -> torch.Tensor:
+def loss_cdf(counts: NDArray[np.int64], positive: bool, gamma: float) -> NDArray[np.float64]:
     """Share of the focal loss held by the easiest 0 %, 1 %, ... 100 % of some windows.
 
     Args:
-        counts: windows by logit, int64 [record.LOGIT_BINS].
+        counts: windows by logit, int64 [logit_histogram.LOGIT_BINS].
         positive: whether the windows are positives.
         gamma: of the loss; alpha drops out.
 
     Returns:
         float64 [101], from 0 to 1.
     """
-    width = 2 * waist.LOGIT_LIMIT / waist.LOGIT_BINS
-    bins = torch.nonzero(counts).squeeze(1)
-    bins = bins.flip(0) if positive else bins  # easy first
-    logits = (-waist.LOGIT_LIMIT + width * (bins + 0.5)).double()
-    target = torch.full((len(bins),), 0 if positive else 1)
-    each = focal_loss(logits[:, None], target, gamma=gamma, alpha=None, reduction="none")
-    number = counts[bins].double()
-    loss = each.squeeze(1) * number
-    fraction = np.concatenate([[0.0], (number.cumsum(0) / number.sum()).numpy()])
-    share = np.concatenate([[0.0], (loss.cumsum(0) / loss.sum()).numpy()])
-    return torch.from_numpy(np.interp(np.linspace(0, 1, _CDF_POINTS + 1), fraction, share))
+    logits, number = easiest_first(counts, positive)
+    target = torch.full((len(logits),), 0 if positive else 1)
+    column = torch.tensor(logits)[:, None]
+    loss = focal_loss(column, target, gamma=gamma, alpha=None, reduction="none")
+    fraction, share = cumulative_share(number, loss.squeeze(1).numpy())
+    return np.interp(np.linspace(0, 1, _CDF_POINTS + 1), fraction, share)

@@ -9,7 +9,7 @@ import importlib
 import os
 from typing import Any
 
-from ablations.sweep.tracking import mode
+from ablations.store.wandb_names import mode
 
 wandb: Any = None
 problem = "WANDB_MODE is disabled"

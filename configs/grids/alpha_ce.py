@@ -6,7 +6,6 @@ alpha-balanced CE is written as focal loss with gamma = 0, which it is: the cell
 
 title = "alpha-balanced cross entropy over alpha"
 table = "table_1a"
-metrics = ["AP", "AP50", "AP75"]
 
 blocks = [
     dict(

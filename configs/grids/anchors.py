@@ -5,7 +5,6 @@ The paper's pairs: with four scales only three aspect ratios were tried.
 
 title = "Anchor scales and aspect ratios"
 table = "table_1c"
-metrics = ["AP", "AP50", "AP75"]
 baseline = "scales=3 aspect_ratios=3"
 
 blocks = [

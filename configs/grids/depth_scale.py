@@ -10,7 +10,6 @@ Trials that run side by side slow each other down: for the speed, sweep it with 
 
 title = "Backbone depth and image scale: accuracy against speed"
 table = "table_1e"
-metrics = ["AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L"]
 baseline = {"$by": "protocol", "embedded": "depth=18 scale=96", "paper": "depth=50 scale=600"}
 
 _sides = {

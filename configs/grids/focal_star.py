@@ -2,7 +2,6 @@
 
 title = "The alternate focal loss FL*"
 table = "table_3"
-metrics = ["AP", "AP50", "AP75"]
 baseline = "CE alpha=0.75"
 
 blocks = [

@@ -2,7 +2,6 @@
 
 title = "Focal loss over gamma and alpha"
 table = "table_1b"
-metrics = ["AP", "AP50", "AP75"]
 blocks = [
     dict(
         product=dict(gamma=[0, 0.5, 1, 2, 5], alpha=[0.25, 0.5, 0.75]),

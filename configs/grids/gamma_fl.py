@@ -5,7 +5,6 @@ A list of pairs, not a product; `gamma_alpha` is the product.
 
 title = "Focal loss over gamma, each with the paper's best alpha"
 table = "table_1b"
-metrics = ["AP", "AP50", "AP75"]
 
 blocks = [
     dict(

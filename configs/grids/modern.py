@@ -9,7 +9,6 @@ its usual setting, none is tuned: a grid of your own tunes the one you care abou
 
 title = "Losses that are compared with focal loss"
 table = None
-metrics = ["AP", "AP50", "AP75"]
 baseline = "FL"
 
 blocks = [

@@ -7,7 +7,6 @@ minibatches are of 16 to 64.
 
 title = "Online hard example mining against focal loss"
 table = "table_1d"
-metrics = ["AP", "AP50", "AP75"]
 baseline = "method=FL"
 
 blocks = [

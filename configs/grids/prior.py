@@ -5,7 +5,6 @@ The paper: without it, plain cross entropy diverges quickly. A trial that diverg
 
 title = "With and without the prior initialisation"
 table = None
-metrics = ["AP", "AP50", "AP75"]
 baseline = "CE prior=0.01"
 
 blocks = [

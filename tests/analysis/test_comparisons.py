@@ -2,13 +2,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fabricated import PROTOCOL, Plan, fabricate
 from scipy import stats
 
 from ablations.analysis.comparisons import against_baseline, against_best, typical_paired_sd
 from ablations.analysis.image_bootstrap import CACHE, RESAMPLES, resample_study
-from ablations.analysis.protocol import PAPER, differs_from_paper, study_differs_from_paper
+from ablations.analysis.paper_protocol import PAPER, differs_from_paper, study_differs_from_paper
 from ablations.analysis.study import load_study
+from tests.helpers.fabricated import PROTOCOL, Plan, fabricate
 
 FOUR = [{"loss": "CE"}] + [{"gamma": gamma, "alpha": 0.25} for gamma in (0.0, 2.0, 5.0)]
 BEST = "gamma=2 alpha=0.25"

@@ -2,11 +2,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fabricated import Plan, fabricate
 
 from ablations.analysis.cells import BestAlpha, best_alpha_by_gamma, cell_frame
-from ablations.analysis.frames import load_sweeps
+from ablations.analysis.frames import load_trials
 from ablations.analysis.study import gamma_alpha_labels, load_study, paper_figures
+from tests.helpers.fabricated import Plan, fabricate
 
 
 def test_every_planned_trial_is_a_row_whatever_became_of_it(tmp_path: Path) -> None:
@@ -16,7 +16,7 @@ def test_every_planned_trial_is_a_row_whatever_became_of_it(tmp_path: Path) -> N
         ("CE", 2): "failed",
         ("gamma=0 alpha=0.25", 0): "diverged",
     }
-    frame = load_sweeps([fabricate(tmp_path / "digits", Plan(states=states))])
+    frame = load_trials([fabricate(tmp_path / "digits", Plan(states=states))])
     assert len(frame) == 16 * 3
     ce = frame[frame["label"] == "CE"].set_index("seed")
     assert list(ce["state"]) == ["pending", "interrupted", "failed"]
@@ -93,11 +93,11 @@ def test_paper_rows_of_another_table_are_found_by_its_own_columns(tmp_path: Path
 
 def test_a_coordinate_named_like_a_column_keeps_out_of_its_way(tmp_path: Path) -> None:
     points = [{"device": "a"}, {"device": "b"}]
-    frame = load_sweeps([fabricate(tmp_path / "odd", Plan(points=points))])
+    frame = load_trials([fabricate(tmp_path / "odd", Plan(points=points))])
     assert set(frame["point.device"]) == {"a", "b"}
     assert set(frame["device"]) == {"cpu"}
 
 
 def test_a_folder_without_a_sweep_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no sweep"):
-        load_sweeps([tmp_path])
+        load_trials([tmp_path])

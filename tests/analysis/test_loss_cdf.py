@@ -6,23 +6,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fabricated import logit_counts
 
+from ablations.analysis.focal_loss import (
+    focal_loss,
+    focal_loss_derivative,
+    focal_loss_star_derivative,
+    log_sigmoid,
+)
 from ablations.analysis.loss_cdf import (
     FIGURE_4_GAMMAS,
     LogitSample,
-    count_logits,
-    loss_curve,
+    loss_cdf,
     loss_shares,
     read_logits,
 )
-from ablations.analysis.losses import (
-    focal_loss,
-    focal_loss_derivative,
-    focal_loss_star,
-    focal_loss_star_derivative,
-)
-from ablations.sweep.record import LOGIT_BINS
+from ablations.store.logit_histogram import LOGIT_BINS, count_logits
+from tests.helpers.fabricated import logit_counts
 
 GAMMAS = (0.0, 0.5, 1.0, 2.0, 5.0)
 
@@ -46,10 +45,12 @@ def test_derivatives_are_those_of_the_losses() -> None:
     for gamma in (0.0, 0.5, 2.0):
         numeric = (focal_loss(x + step, gamma) - focal_loss(x - step, gamma)) / (2 * step)
         np.testing.assert_allclose(focal_loss_derivative(x, gamma), numeric, atol=1e-8)
-    numeric = (focal_loss_star(x + step, 4, 1) - focal_loss_star(x - step, 4, 1)) / (2 * step)
-    np.testing.assert_allclose(focal_loss_star_derivative(x, 4, 1), numeric, atol=1e-8)
+    above, below = (-log_sigmoid(4 * (x + s) + 1) / 4 for s in (step, -step))  # FL*, appendix A
+    np.testing.assert_allclose(
+        focal_loss_star_derivative(x, 4, 1), (above - below) / (2 * step), atol=1e-8
+    )
     with pytest.raises(ValueError, match="gamma > 0"):
-        focal_loss_star(x, 0, 1)
+        focal_loss_star_derivative(x, 0, 1)
 
 
 def test_losses_are_finite_at_extreme_logits() -> None:
@@ -65,7 +66,7 @@ def test_curves_are_those_of_an_exact_sort(gamma: float) -> None:
     positives, negatives = rng.normal(0.5, 2, 20_000), rng.normal(-5, 1.5, 300_000)
     fractions = np.concatenate([np.linspace(0, 1, 500), 1 - np.geomspace(1e-4, 1, 200)])
     for logits, positive in ((positives, True), (negatives, False)):
-        curve = loss_curve(count_logits(logits), positive, gamma)
+        curve = loss_cdf(count_logits(logits), positive, gamma)
         ours = np.interp(fractions, curve.fraction, curve.share)
         exact = exact_share(logits, 1.0 if positive else -1.0, gamma, fractions)
         assert abs(ours - exact).max() < 1e-3
@@ -84,15 +85,15 @@ def test_counting_is_numpys_histogram_and_clamps() -> None:
 def test_equal_losses_give_the_diagonal() -> None:
     counts = np.zeros(LOGIT_BINS, dtype=np.int64)
     counts[40_000] = 7
-    curve = loss_curve(counts, True, 2.0)
+    curve = loss_cdf(counts, True, 2.0)
     assert curve.hardest(0.2) == pytest.approx(0.2)
     with pytest.raises(ValueError, match="no samples"):
-        loss_curve(np.zeros(LOGIT_BINS, dtype=np.int64), True, 2.0)
+        loss_cdf(np.zeros(LOGIT_BINS, dtype=np.int64), True, 2.0)
 
 
 def test_two_samples_by_hand() -> None:
     # positives with p = 0.9 and 0.1: CE 0.105361 and 2.302585, so the harder half holds 95.62 %
-    curve = loss_curve(count_logits(np.log([9.0, 1 / 9])), True, 0.0)
+    curve = loss_cdf(count_logits(np.log([9.0, 1 / 9])), True, 0.0)
     assert curve.hardest(0.5) == pytest.approx(2.302585 / (2.302585 + 0.105361), abs=1e-3)
 
 
@@ -119,7 +120,8 @@ FULL_SIZE = """
 import time
 from pathlib import Path
 import numpy as np
-from ablations.analysis.loss_cdf import count_logits, loss_curve
+from ablations.analysis.loss_cdf import loss_cdf
+from ablations.store.logit_histogram import count_logits
 rng = np.random.default_rng(0)
 negative = rng.standard_normal(10_000_000, dtype=np.float32)
 negative *= 1.5
@@ -128,8 +130,8 @@ positive = rng.standard_normal(100_000, dtype=np.float32)
 start = time.process_time()
 counts = count_logits(positive), count_logits(negative)
 for gamma in (0.0, 0.5, 1.0, 2.0, 5.0):
-    loss_curve(counts[0], True, gamma)
-    loss_curve(counts[1], False, gamma)
+    loss_cdf(counts[0], True, gamma)
+    loss_cdf(counts[1], False, gamma)
 seconds = time.process_time() - start
 # Not ru_maxrss, which starts at the size of the process that started this one.
 peak = Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]

@@ -1,9 +1,9 @@
 from pathlib import Path
 
 import pytest
-from fabricated import PROTOCOL, Plan, fabricate
 
 from ablations.analysis.study import load_study
+from tests.helpers.fabricated import PROTOCOL, Plan, fabricate
 
 
 def test_seeds_of_two_days_make_one_study(tmp_path: Path) -> None:

@@ -9,10 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fabricated import random_predictions, random_truth
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
-from resampling_speed import ours
 
 from ablations.analysis.matching import match, match_trial
 from ablations.analysis.resampling import (
@@ -21,7 +19,9 @@ from ablations.analysis.resampling import (
     resampled_ap,
     resampled_figures,
 )
-from ablations.sweep.record import METRICS
+from ablations.store.record import METRICS
+from benchmarks.bench_resampling import ours
+from tests.helpers.fabricated import random_predictions, random_truth
 
 
 def by_pycocotools(truth: dict[str, Any], found: dict[str, np.ndarray]) -> list[float]:

@@ -1,20 +1,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from coverage_simulation import (
-    NOISE,
-    NOISES,
-    RATIOS,
-    SEEDS,
-    combined,
-    found,
-    images,
-    marked,
-    one_cell,
-    paired,
-    rank_agreement,
-    simulation_error,
-)
 from scipy import stats
 
 from ablations.analysis.agreement import agreement
@@ -28,6 +14,20 @@ from ablations.analysis.seeds import (
     seeds_needed,
 )
 from ablations.analysis.variances import moderate
+from benchmarks.interval_coverage import (
+    NOISE,
+    NOISES,
+    RATIOS,
+    SEEDS,
+    combined,
+    found,
+    images,
+    marked,
+    one_cell,
+    paired,
+    rank_agreement,
+    simulation_error,
+)
 
 REPETITIONS = 8000
 SLACK = 3 * simulation_error(0.95, REPETITIONS)

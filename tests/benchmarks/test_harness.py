@@ -5,7 +5,8 @@ import os
 from pathlib import Path
 
 import pytest
-from bench_harness import (
+
+from benchmarks.bench_harness import (
     LAUNCH_S,
     PLAN_S,
     READ_MB,

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from mmdet.datasets import CocoDataset
 
-from ablations.sweep.ledger import sweep_states
-from tests.coco_sets import write_coco_set
+from ablations.store.states import sweep_states
 from tests.end_to_end.conftest import REPOSITORY
+from tests.helpers.coco_sets import write_coco_set
 
 OWN = """
 _base_ = ["{base}"]

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ablations.sweep.ledger import sweep_states
-from ablations.sweep.record import Record
+from ablations.store.record import Record
+from ablations.store.states import sweep_states
 
 CONFIG = """
 _base_ = ["config.py"]

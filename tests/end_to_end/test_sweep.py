@@ -14,8 +14,8 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from ablations.sweep.ledger import sweep_states
-from ablations.sweep.record import METRICS, damaged_files
+from ablations.store.record import METRICS, damaged_files
+from ablations.store.states import sweep_states
 from tests.end_to_end.conftest import REPOSITORY
 
 FL1 = '"FL1": dict(type="ablations.FocalLoss", gamma=1.0, alpha=0.25, use_sigmoid=True)'
@@ -62,10 +62,10 @@ def test_trials_that_share_their_data_give_the_same(sweep, tiny: Path, environme
     driver = tiny / "sharing.py"
     driver.write_text(
         "import sys\n"
-        "from ablations.sweep import run\n"
+        "from ablations.sweep import request\n"
         "from runners.sweep import main\n"
         "if __name__ == '__main__':\n"
-        "    run.WORTH_SHARING = 0\n"
+        "    request.WORTH_SHARING = 0\n"
         "    sys.exit(main())\n"
     )
     flags = ("--grid", "grid.py", "--config", "config.py", "--work-dir", "shared", "--no-report")

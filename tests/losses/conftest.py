@@ -3,8 +3,7 @@
 import pytest
 
 from ablations.losses import chunked, fused, native
-
-from .batches import Batch, make_batch
+from tests.helpers.batches import Batch, make_batch
 
 
 @pytest.fixture

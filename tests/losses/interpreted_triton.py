@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from ablations.losses import dense, fused, triton_kernel
-from ablations.losses import functional as L
-
-from .batches import Batch, make_batch
+from tests.helpers import losses as L
+from tests.helpers.batches import Batch, make_batch
 
 
 @pytest.fixture

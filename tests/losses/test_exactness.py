@@ -8,12 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch.autograd import gradcheck
 
-from ablations.losses import curves
-from ablations.losses import functional as L
+from ablations.losses import formulas
 from ablations.losses.fused import pairwise_loss
 from ablations.losses.pairs import PairLoss
-
-from .batches import make_batch
+from tests.helpers import losses as L
+from tests.helpers.batches import make_batch
 
 every_engine = pytest.mark.usefixtures("engine")
 GAMMAS = [0, 0.1, 0.5, 1, 1.5, 2, 2.3, 5, 10]
@@ -100,26 +99,26 @@ def test_asymmetric_loss_is_its_formula(batch):
 
 
 @pytest.mark.parametrize(
-    "curve",
+    "formula",
     [
-        curves.Focal(0.0),
-        curves.Focal(0.1),
-        curves.Focal(0.5),
-        curves.Focal(2.0),
-        curves.Focal(10.0),
-        curves.FocalStar(2.0, 1.0),
-        curves.Hinge(0.6),
-        curves.Poly1Focal(2.0, 1.5),
-        curves.Asymmetric(1.0, 0.5, 0.1),
-        curves.Asymmetric(0.0, 0.0, 0.2),
-        curves.Asymmetric(1.0, 3.0, 0.0),
+        formulas.Focal(0.0),
+        formulas.Focal(0.1),
+        formulas.Focal(0.5),
+        formulas.Focal(2.0),
+        formulas.Focal(10.0),
+        formulas.FocalStar(2.0, 1.0),
+        formulas.Hinge(0.6),
+        formulas.Poly1Focal(2.0, 1.5),
+        formulas.Asymmetric(1.0, 0.5, 0.1),
+        formulas.Asymmetric(0.0, 0.0, 0.2),
+        formulas.Asymmetric(1.0, 3.0, 0.0),
     ],
     ids=repr,
 )
 @every_engine
-def test_gradcheck(curve):
+def test_gradcheck(formula):
     logits, target, weight = make_batch(count=9, classes=3, std=1.5)
-    pair = PairLoss(curve, 0.3, 0.7)
+    pair = PairLoss(formula, 0.3, 0.7)
     for options in ({"reduction": "none"}, {"reduction": "sum"}, {"avg_factor": 3.0}):
         assert gradcheck(lambda x, o=options: pairwise_loss(pair, x, target, weight, **o), logits)
 

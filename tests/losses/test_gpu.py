@@ -1,11 +1,10 @@
-"""The kernel on a real device; `make bench` times it there."""
+"""The kernel on a real device; `make bench-losses` times it there."""
 
 import pytest
 import torch
 
-from ablations.losses import functional as L
-
-from .batches import make_batch
+from tests.helpers import losses as L
+from tests.helpers.batches import make_batch
 
 pytestmark = pytest.mark.gpu
 

@@ -3,10 +3,9 @@
 import pytest
 import torch
 
-from ablations.losses import functional as L
 from ablations.losses import native
-
-from .batches import Batch, make_batch
+from tests.helpers import losses as L
+from tests.helpers.batches import Batch, make_batch
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ablations.losses import functional as L
+from tests.helpers import losses as L
 
 logit = st.floats(-1e4, 1e4, width=32)
 gamma = st.floats(0, 10)

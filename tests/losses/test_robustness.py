@@ -8,37 +8,36 @@ import pytest
 import torch
 from torch.autograd import gradgradcheck
 
-from ablations.losses import curves, fused, modules
-from ablations.losses import functional as L
+from ablations.losses import formulas, fused, modules
 from ablations.losses.fused import pairwise_loss
 from ablations.losses.pairs import PairLoss
-
-from .batches import make_batch
+from tests.helpers import losses as L
+from tests.helpers.batches import make_batch
 
 every_engine = pytest.mark.usefixtures("engine")
 GAMMAS = [0, 0.1, 0.5, 1, 2, 3.7, 10]
 OTHERS = [
-    curves.FocalStar(2.0, 1.0),
-    curves.FocalStar(0.1, -1.0),
-    curves.Hinge(0.5),
-    curves.Poly1Focal(0.5, 1.0),
-    curves.Asymmetric(0.5, 0.5, 0.05),
-    curves.Asymmetric(0.0, 4.0, 0.0),
+    formulas.FocalStar(2.0, 1.0),
+    formulas.FocalStar(0.1, -1.0),
+    formulas.Hinge(0.5),
+    formulas.Poly1Focal(0.5, 1.0),
+    formulas.Asymmetric(0.5, 0.5, 0.05),
+    formulas.Asymmetric(0.0, 4.0, 0.0),
 ]
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("curve", [*map(curves.Focal, GAMMAS), *OTHERS], ids=repr)
+@pytest.mark.parametrize("formula", [*map(formulas.Focal, GAMMAS), *OTHERS], ids=repr)
 @every_engine
-def test_finite_at_any_logit(dtype, curve):
+def test_finite_at_any_logit(dtype, formula):
     largest = 1e4 if dtype == torch.float32 else 6e4
     magnitudes = torch.tensor([largest, 500, 104, 89, 88, 50, 40, 20, 17, 5, 1e-3, 1e-30, 0])
     logits = torch.cat([-magnitudes, magnitudes]).to(dtype)[:, None].requires_grad_()
     for label in (0, 1):
         target = torch.full((len(logits),), label)
         for reduction in ("none", "sum"):
-            loss = pairwise_loss(PairLoss(curve), logits, target, reduction=reduction)
+            loss = pairwise_loss(PairLoss(formula), logits, target, reduction=reduction)
             (gradient,) = torch.autograd.grad(loss.sum(), logits)
             assert loss.dtype == torch.promote_types(dtype, torch.float32)
             assert gradient.dtype == dtype
@@ -150,14 +149,14 @@ def test_a_retained_graph_gives_the_gradient_again(batch):
 
 
 @pytest.mark.parametrize(
-    "curve", [curves.Focal(0.0), curves.Focal(0.5), curves.Focal(2.0), *OTHERS]
+    "formula", [formulas.Focal(0.0), formulas.Focal(0.5), formulas.Focal(2.0), *OTHERS]
 )
 @every_engine
-def test_second_derivative(curve):
+def test_second_derivative(formula):
     logits, target, weight = make_batch(count=9, classes=3, std=1.5)
     for reduction in ("none", "sum"):
         assert gradgradcheck(
-            lambda x, r=reduction: pairwise_loss(PairLoss(curve), x, target, weight, reduction=r),
+            lambda x, r=reduction: pairwise_loss(PairLoss(formula), x, target, weight, reduction=r),
             logits,
         )
 
@@ -239,20 +238,20 @@ def test_a_bad_label_the_host_does_not_read_makes_the_loss_nan(batch, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("curve", "options"),
+    ("formula", "options"),
     [
-        (curves.FocalStar, {"gamma": 0}),
-        (curves.FocalStar, {"beta": float("nan")}),
-        (curves.Hinge, {"margin": 0}),
-        (curves.Poly1Focal, {"epsilon": float("inf")}),
-        (curves.Asymmetric, {"gamma_neg": -1}),
-        (curves.Asymmetric, {"margin": 2}),
+        (formulas.FocalStar, {"gamma": 0}),
+        (formulas.FocalStar, {"beta": float("nan")}),
+        (formulas.Hinge, {"margin": 0}),
+        (formulas.Poly1Focal, {"epsilon": float("inf")}),
+        (formulas.Asymmetric, {"gamma_neg": -1}),
+        (formulas.Asymmetric, {"margin": 2}),
     ],
 )
-def test_bad_parameters_are_named(curve, options):
+def test_bad_parameters_are_named(formula, options):
     ((name, value),) = options.items()
     with pytest.raises(ValueError, match=f"{name}={value!r}"):
-        curve(**options)
+        formula(**options)
 
 
 def test_the_documented_loss_of_ones_own_works(batch):
@@ -261,7 +260,7 @@ def test_the_documented_loss_of_ones_own_works(batch):
     example = documentation[
         documentation.index("    @dataclass") : documentation.index("in any mod")
     ]
-    scope = {**vars(curves), **vars(modules), "torch": torch}
+    scope = {**vars(formulas), **vars(modules), "torch": torch}
     exec(textwrap.dedent(example), scope)
     try:
         loss = modules.LOSSES.build({"type": "ablations.GeneralizedCrossEntropyLoss", "q": 0.5})

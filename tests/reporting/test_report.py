@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from fabricated import GRID, PROTOCOL, Plan, fabricate
 from matplotlib.image import imsave
 from mmengine.config import Config
 
 from ablations.reporting.report import write_report
-from ablations.training.protocol import fingerprint
+from ablations.training.fingerprint import fingerprint
+from tests.helpers.fabricated import GRID, PROTOCOL, Plan, fabricate
 
 REPOSITORY = Path(__file__).parents[2]
 EFFECTS = {"gamma=2 alpha=0.25": 6.0, "gamma=0 alpha=0.75": 3.0}

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from ablations.reporting.figures.style import house_style, new_figure, save
+from ablations.reporting.figures.style import house_style, new_figure
+from ablations.reporting.figures.writer import FigureWriter
 
 
 def written(folder: Path) -> dict[str, bytes]:
-    folder.mkdir()
-    with house_style():
+    with house_style(), FigureWriter(folder) as figures:
         for name in ("one", "two"):
             figure = new_figure(3, 2)
             figure.axes[0].plot([1, 2], [3, 4], label=name)
-            assert save(figure, folder, name) == name
+            assert figures.save(figure, name) == name
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
@@ -32,5 +32,8 @@ def test_figures_are_there_and_the_same_with_and_without_processes(tmp_path: Pat
 
 
 def test_a_figure_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="could not be written: lost"), house_style():
-        save(new_figure(3, 2), tmp_path / "none", "lost")
+    with (
+        pytest.raises(RuntimeError, match="could not be written: none/lost"),
+        FigureWriter(tmp_path) as figures,
+    ):
+        figures.save(new_figure(3, 2), "none/lost")

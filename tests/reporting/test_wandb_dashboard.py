@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 import wandb
-from fabricated import Plan, fabricate
-from wandb_reader import records, rows
-from wandb_stub import ENTITY, KEY, MANIFEST, Stub, StubArtifact
 
 from ablations.analysis.study import load_study
 from ablations.reporting import wandb_dashboard
 from ablations.reporting.report import write_report
 from ablations.reporting.wandb_dashboard import publish, save, specification, workspace
+from tests.helpers.fabricated import Plan, fabricate
+from tests.helpers.wandb_reader import records, rows
+from tests.helpers.wandb_stub import ENTITY, KEY, MANIFEST, Stub, StubArtifact
 
 SMALL = [{"loss": "CE"}, {"gamma": 2.0, "alpha": 0.25}, {"gamma": 2.0, "alpha": 0.5}]
 

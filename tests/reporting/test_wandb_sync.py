@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import wandb
-from wandb_stub import Stub
 
 from ablations.reporting.wandb_sync import TIMEOUT, TIMEOUT_PER_RUN, parts, sync, unsent
-from ablations.sweep.ledger import trial_folder
-from ablations.sweep.record import RECORD
-from ablations.sweep.tracking import OFFLINE_SETTINGS, keep_inside, run_id
+from ablations.store.manifest import trial_folder
+from ablations.store.record import RECORD
+from ablations.store.wandb_names import OFFLINE_SETTINGS, keep_inside, run_id
+from tests.helpers.wandb_stub import Stub
 
 SWEEP = "gamma_alpha"
 

@@ -2,10 +2,10 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from slurm_cluster import SlurmCluster, missing_programs
+
+from tests.helpers.slurm_cluster import SlurmCluster, missing_programs
 
 
 @pytest.fixture(scope="session")
@@ -30,10 +30,5 @@ def cluster(slurm_daemons: SlurmCluster, monkeypatch: pytest.MonkeyPatch) -> Ite
     """The cluster with no job in it, and this process as its login node."""
     for name, value in slurm_daemons.environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(Path(__file__).parent), *_path())))
     yield slurm_daemons
     slurm_daemons.clear()
-
-
-def _path() -> list[str]:
-    return [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]

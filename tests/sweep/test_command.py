@@ -4,34 +4,37 @@ from pathlib import Path
 
 import pytest
 
-from ablations.sweep import cli, run
-from ablations.sweep.files import write_json
-from ablations.sweep.ledger import trial_folder
-from ablations.sweep.record import Record, write_record
+from ablations.store.files import write_json
+from ablations.store.manifest import trial_folder
+from ablations.store.record import Record, write_record
+from ablations.sweep import cli
+from ablations.sweep.errors import UsageError
+from ablations.sweep.request import Request, check_continues
+from ablations.sweep.work_dir import write_sweep
 
 
-def request(folder: Path, *flags: str) -> tuple[run.Request, str]:
+def request(folder: Path, *flags: str) -> tuple[Request, str]:
     """What a command asks for, and its headline."""
     args = cli.parse(["--grid", "gamma_alpha", "--work-dir", str(folder / "work"), *flags])
     asked = cli.resolve(args)
     return asked, cli.headline(args, asked)
 
 
-def begin(folder: Path, asked: run.Request) -> None:
+def begin(folder: Path, asked: Request) -> None:
     """Write the sweep's folder."""
     annotations = folder / "val.json"
     write_json(annotations, {})
     part = {"file": str(annotations), "annotations": "0"}
-    run.write_sweep(asked, {"train": part, "val": part}, ["the command"])
+    write_sweep(asked, {"train": part, "val": part}, ["the command"])
 
 
 def test_an_option_that_is_a_tuple_is_the_same_the_second_time(tmp_path: Path) -> None:
     option = ("--cfg-options", "optim_wrapper.optimizer.betas=(0.8,0.99)")
     asked, _ = request(tmp_path, *option)
     begin(tmp_path, asked)
-    run.check_continues(asked)
-    with pytest.raises(run.UsageError, match=r"betas.*\[0\.8, 0\.99\] -> \[0\.7, 0\.99\]"):
-        run.check_continues(request(tmp_path, option[0], option[1].replace("0.8", "0.7"))[0])
+    check_continues(asked)
+    with pytest.raises(UsageError, match=r"betas.*\[0\.8, 0\.99\] -> \[0\.7, 0\.99\]"):
+        check_continues(request(tmp_path, option[0], option[1].replace("0.8", "0.7"))[0])
 
 
 def test_more_seeds_are_expected_to_cost_what_the_others_did(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from ablations.analysis.paper import TABLES
 from ablations.sweep import cli
 from ablations.sweep.errors import UsageError
-from ablations.sweep.grid import load_grid
+from ablations.sweep.grid import parse_grid, read_grid
 from ablations.sweep.plan import load_config
 
 CONFIGS = sorted(Path("configs").glob("*.py"))
@@ -82,7 +82,7 @@ def test_every_grid_is_dry_run_on_every_config(
 @pytest.mark.parametrize("grid", GRIDS, ids=lambda path: path.stem)
 def test_a_grid_under_the_papers_protocol_has_the_papers_rows(grid: Path) -> None:
     """Every row of the paper's table is a point of the grid, with the table's own coordinates."""
-    found = load_grid(grid.stem, "paper")
+    found = parse_grid(*read_grid(grid.stem), "paper")
     if found.table is None:
         assert grid.stem in ("prior", "modern")
         return

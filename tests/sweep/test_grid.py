@@ -3,13 +3,13 @@
 import pytest
 
 from ablations.sweep.errors import UsageError
-from ablations.sweep.grid import load_grid, parse_grid
+from ablations.sweep.grid import parse_grid, read_grid
 
 LOSS = "model.bbox_head.loss_cls"
 
 
 def test_gamma_alpha_is_a_product_and_cross_entropy() -> None:
-    grid = load_grid("gamma_alpha")
+    grid = parse_grid(*read_grid("gamma_alpha"))
     found = {(p.coordinates.get("gamma"), p.coordinates.get("alpha")) for p in grid.points}
     product = {(gamma, alpha) for gamma in (0, 0.5, 1, 2, 5) for alpha in (0.25, 0.5, 0.75)}
     assert found == product | {(None, None)}
@@ -68,7 +68,7 @@ def test_what_is_wrong_is_named(spec: dict, message: str) -> None:
 
 def test_an_unknown_grid_is_refused_with_the_known_ones() -> None:
     with pytest.raises(UsageError, match=r"no grid named 'gama_alpha'; valid: .*gamma_alpha"):
-        load_grid("gama_alpha")
+        parse_grid(*read_grid("gama_alpha"))
 
 
 def test_values_can_follow_the_protocol_anywhere() -> None:

@@ -5,14 +5,16 @@ import time
 from pathlib import Path
 
 import pytest
-from stub_trial import most_at_once, plan, runs
 
-from ablations.sweep.files import read_json
-from ablations.sweep.launcher import MAX_ATTEMPTS, Job
-from ablations.sweep.lease import Lease
-from ablations.sweep.ledger import TrialState, trial_folder
-from ablations.sweep.local import LocalLauncher
-from ablations.sweep.slurm import Settings, SlurmLauncher
+from ablations.store.files import read_json
+from ablations.store.lease import Lease
+from ablations.store.manifest import trial_folder
+from ablations.store.states import TrialState
+from ablations.sweep.launchers.launcher import MAX_ATTEMPTS, Launch
+from ablations.sweep.launchers.local import LocalLauncher
+from ablations.sweep.launchers.slurm.launcher import SlurmLauncher
+from ablations.sweep.launchers.slurm.settings import Settings
+from tests.helpers.stub_trial import most_at_once, plan, runs
 
 Launcher = LocalLauncher | SlurmLauncher
 AT_A_TIME = 2
@@ -22,7 +24,6 @@ AT_A_TIME = 2
 def launcher(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Launcher:
     """Two trials at a time."""
     if request.param == "local":
-        monkeypatch.syspath_prepend(str(Path(__file__).parent))
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
         return LocalLauncher(AT_A_TIME)
     request.getfixturevalue("cluster")
@@ -30,7 +31,7 @@ def launcher(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     return SlurmLauncher(settings, max_parallel=AT_A_TIME, poll=0.5)
 
 
-def run(launcher: Launcher, job: Job) -> dict[str, TrialState]:
+def run(launcher: Launcher, job: Launch) -> dict[str, TrialState]:
     launcher.run(job, lambda states: None)
     return {state.entry.id: state for state in job.states()}
 
@@ -79,7 +80,7 @@ def test_the_same_job_again_continues(launcher: Launcher, tmp_path: Path) -> Non
     every = list(range(1, MAX_ATTEMPTS + 1))
     job = plan(tmp_path / "sweep", {"dies": {"steps": 6, "die": every}, "well": {"steps": 2}})
     assert run(launcher, job)["dies"].state == "interrupted"
-    left = Job(job.work_dir, job.entries[:1], job.entry_point)
+    left = Launch(job.work_dir, job.entries[:1], job.entry_point)
     assert run(launcher, left)["dies"].state == "finished"
 
 

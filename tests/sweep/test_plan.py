@@ -4,26 +4,26 @@ import copy
 
 import pytest
 
+from ablations.store.config import config_text
 from ablations.sweep.cli import unfinished
 from ablations.sweep.errors import UsageError
-from ablations.sweep.grid import load_grid, parse_grid
+from ablations.sweep.grid import parse_grid, read_grid
 from ablations.sweep.plan import (
-    config_text,
-    differences,
+    config_differences,
     load_config,
     override,
     parse_options,
     plan,
     prepare_config,
 )
-from ablations.sweep.run import Request
+from ablations.sweep.request import Request
 from ablations.sweep.schedule import rescale, scale_to_batch
 
 CONFIG = "configs/retinanet_r18_digits.py"
 
 
 def ids(config: dict, seeds: tuple[int, ...] = (0,)) -> list[str]:
-    return [trial.id for trial in plan(config, load_grid("gamma_alpha"), seeds)]
+    return [trial.id for trial in plan(config, parse_grid(*read_grid("gamma_alpha")), seeds)]
 
 
 @pytest.fixture(scope="module")
@@ -72,14 +72,14 @@ def test_whole_floats_and_integers_are_the_same_trial(config: dict) -> None:
 
 
 def test_a_seed_sets_the_weights_and_the_augmentation(config: dict) -> None:
-    trial = next(plan(config, load_grid("gamma_alpha"), [7]))
+    trial = next(plan(config, parse_grid(*read_grid("gamma_alpha")), [7]))
     assert trial.config["randomness"]["seed"] == 7
     assert trial.config["train_dataloader"]["dataset"]["seed"] == 7
 
 
 def test_planning_leaves_the_base_config_alone(config: dict) -> None:
     before = copy.deepcopy(config)
-    list(plan(config, load_grid("gamma_alpha"), [0, 1]))
+    list(plan(config, parse_grid(*read_grid("gamma_alpha")), [0, 1]))
     prepare_config(config, {"train_cfg.max_iters": 3}, 1, smoke=True)
     assert config == before
 
@@ -133,9 +133,9 @@ def test_points_that_are_the_same_experiment_are_trained_once(config: dict, tmp_
 
 
 def test_a_resolved_config_reads_back_to_the_same_values(config: dict, tmp_path) -> None:
-    trial = next(plan(config, load_grid("gamma_alpha"), [0]))
+    trial = next(plan(config, parse_grid(*read_grid("gamma_alpha")), [0]))
     (tmp_path / "config.py").write_text(config_text(trial.config))
-    assert differences(load_config(str(tmp_path / "config.py")), trial.config) == []
+    assert config_differences(load_config(str(tmp_path / "config.py")), trial.config) == []
 
 
 def test_a_rescaled_schedule_keeps_its_shape(config: dict) -> None:

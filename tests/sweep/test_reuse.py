@@ -8,20 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from ablations.sweep import cli, run
-from ablations.sweep.errors import UsageError
-from ablations.sweep.files import read_json, sha256, write_json
-from ablations.sweep.grid import parse_grid
-from ablations.sweep.lease import Lease
-from ablations.sweep.ledger import TRIALS, sweep_states, trial_folder
-from ablations.sweep.plan import load_config, plan
-from ablations.sweep.record import (
+from ablations.store.files import read_json, sha256, write_json
+from ablations.store.lease import Lease
+from ablations.store.manifest import TRIALS, trial_folder
+from ablations.store.record import (
     CHECKPOINT,
     CONFIG,
     CURVE,
     LOG,
     RECORD,
-    STATUS,
     TRIAL,
     WEIGHTS,
     Record,
@@ -29,8 +24,15 @@ from ablations.sweep.record import (
     read_record,
     write_record,
 )
+from ablations.store.states import sweep_states
+from ablations.store.status import STATUS
+from ablations.sweep import cli
+from ablations.sweep.errors import UsageError
+from ablations.sweep.grid import parse_grid
+from ablations.sweep.plan import load_config, plan
+from ablations.sweep.request import Request
 from ablations.sweep.reuse import REUSABLE, read_sources, with_reusable
-from ablations.sweep.run import Request
+from ablations.sweep.work_dir import write_sweep
 
 CONFIG_FILE = "configs/retinanet_r18_digits.py"
 GAMMA = "model.bbox_head.loss_cls.gamma"
@@ -58,7 +60,7 @@ def data(folder: Path, text: str = "{}") -> dict:
 def write(asked: Request, found: dict, command: str = "python runners/sweep.py") -> list[str]:
     """Write the sweep; returns what it says."""
     told: list[str] = []
-    run.write_sweep(asked, found, [command], told.append)
+    write_sweep(asked, found, [command], told.append)
     return told
 
 
@@ -238,10 +240,10 @@ def test_a_dry_run_shows_what_would_be_taken_and_leaves_it_out_of_the_cost(
     flags = ["--grid", str(grid), "--work-dir", str(tmp_path / "new"), "--dry-run", "--json"]
     args = cli.parse(flags)
     asked = replace(cli.resolve(args), sources=read_sources([old]))
-    states = with_reusable(run.states(asked), asked.sources, {})
+    states = with_reusable(asked.states(), asked.sources, {})
     assert [state.state for state in states] == [REUSABLE, REUSABLE, "pending"]
     assert cli.cost(args, asked, states).trials == 1
-    wrong = with_reusable(run.states(asked), asked.sources, {"train": "another"})
+    wrong = with_reusable(asked.states(), asked.sources, {"train": "another"})
     assert {state.state for state in wrong} == {"pending"}
     assert not (tmp_path / "new").exists()
 

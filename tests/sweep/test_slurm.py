@@ -5,17 +5,21 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from slurm_cluster import NODES, SlurmCluster
-from stub_trial import most_at_once, plan, runs
 
+from ablations.store.files import read_json, write_json
+from ablations.store.manifest import Manifest, trial_folder, write_manifest
+from ablations.store.record import TRIAL
+from ablations.store.states import TrialState
+from ablations.store.status import STATUS
 from ablations.sweep.errors import UsageError
-from ablations.sweep.files import read_json, write_json
-from ablations.sweep.launcher import Job
-from ablations.sweep.ledger import Manifest, TrialState, trial_folder, write_manifest
-from ablations.sweep.local import LocalLauncher
-from ablations.sweep.record import STATUS, TRIAL
-from ablations.sweep.slurm import Settings, SlurmLauncher, cancel, jobs, submissions
-from ablations.sweep.status import show
+from ablations.sweep.launchers.launcher import Launch
+from ablations.sweep.launchers.local import LocalLauncher
+from ablations.sweep.launchers.slurm.launcher import SlurmLauncher
+from ablations.sweep.launchers.slurm.queue import cancel, jobs, submissions
+from ablations.sweep.launchers.slurm.settings import Settings
+from ablations.sweep.overview import show
+from tests.helpers.slurm_cluster import NODES, SlurmCluster
+from tests.helpers.stub_trial import most_at_once, plan, runs
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(300)]
 
@@ -26,16 +30,16 @@ def ignore(states: object) -> None:
     """Nobody watches."""
 
 
-def by_name(job: Job) -> dict[str, TrialState]:
+def by_name(job: Launch) -> dict[str, TrialState]:
     return {state.entry.id: state for state in job.states()}
 
 
-def wait_until_running(cluster: SlurmCluster, job: Job, name: str, step: int = 2) -> None:
+def wait_until_running(cluster: SlurmCluster, job: Launch, name: str, step: int = 2) -> None:
     saved = trial_folder(job.work_dir, name) / "checkpoint.json"
     cluster.wait_for(lambda: (read_json(saved) or 0) >= step, 60)
 
 
-def status_of(job: Job) -> str:
+def status_of(job: Launch) -> str:
     """What the status command prints."""
     command = {"command": "python runners/sweep.py --grid stub", "started": "", "machine": ""}
     grid = {"name": "stub"}
@@ -142,7 +146,7 @@ def test_trials_that_were_stopped_show_why_and_continue(
     for name in ("cancelled", "late", "deaf"):
         steps = read_json(states[name].folder / "checkpoint.json")
         write_json(states[name].folder / TRIAL, {"steps": steps + 2})
-    left = Job(job.work_dir, [states[name].entry for name in reasons], job.entry_point)
+    left = Launch(job.work_dir, [states[name].entry for name in reasons], job.entry_point)
     launcher.run(left, ignore)
     assert {state.state for state in left.states()} == {"finished"}
     assert runs(states["late"].folder)[1]["first"] == runs(states["late"].folder)[0]["last"]
@@ -236,7 +240,6 @@ def test_cancelling_a_sweep_leaves_other_sweeps_alone(
 def test_a_sweep_begun_on_slurm_is_finished_by_the_local_launcher(
     cluster: SlurmCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
     job = plan(tmp_path / "sweep", {f"trial{i}": {"steps": 30} for i in range(4)})
     launcher = SlurmLauncher(PLAIN, max_parallel=1, poll=0.5)
     launcher.submit(job)
@@ -272,7 +275,7 @@ def test_a_plan_that_fails_its_check_starts_no_trial(
     cluster: SlurmCluster, tmp_path: Path, processes: int
 ) -> None:
     job = plan(tmp_path / "sweep", {"one": {}, "two": {}}, processes)
-    launcher = SlurmLauncher(PLAIN, check="stub_trial:refuse", poll=0.5)
+    launcher = SlurmLauncher(PLAIN, check="tests.helpers.stub_trial:refuse", poll=0.5)
     launcher.run(job, ignore)
     assert [(s.state, s.reason) for s in job.states()] == [
         ("interrupted", "the plan is refused: gamma is -1 in one; gamma is -1 in two")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ablations.sweep.errors import UsageError
-from ablations.sweep.slurm import Settings, load_settings
+from ablations.sweep.launchers.slurm.settings import Settings, load_settings
 
 SHIPPED = Path(__file__).parents[2] / "configs/slurm.toml"
 

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from slurm_cluster import NODES, SlurmCluster
 
-from ablations.sweep.files import read_json
-from ablations.sweep.ledger import TrialState, sweep_states
-from ablations.sweep.record import CURVE, PREDICTIONS, STATUS, WEIGHTS
-from ablations.sweep.slurm import jobs
+from ablations.store.files import read_json
+from ablations.store.record import CURVE, PREDICTIONS, WEIGHTS
+from ablations.store.states import TrialState, sweep_states
+from ablations.store.status import STATUS
+from ablations.sweep.launchers.slurm.queue import jobs
+from tests.helpers.slurm_cluster import NODES, SlurmCluster
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 

@@ -1,12 +1,7 @@
 """Small pieces of the real configs, for tests of what runs inside a trial."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "reporting"))  # W&B's stand-in and reader
 
 
 @pytest.fixture(autouse=True)

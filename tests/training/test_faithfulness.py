@@ -13,11 +13,11 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
-from ablations.analysis.protocol import differs_from_paper
-from ablations.sweep.plan import differences
+from ablations.analysis.paper_protocol import differs_from_paper
+from ablations.sweep.plan import config_differences
 from ablations.sweep.schedule import scale_to_batch
-from ablations.training.protocol import fingerprint
-from tests.training.images import labelled_images
+from ablations.training.fingerprint import fingerprint
+from tests.helpers.images import labelled_images
 
 PAPER = "configs/retinanet_r50_coco_600.py"
 EMBEDDED = "configs/retinanet_r18_digits.py"
@@ -85,7 +85,7 @@ def test_the_papers_detector_is_mmdets_but_for_what_the_config_says() -> None:
     configs = Path(mmdet.__file__).parent / ".mim" / "configs"
     mmdets = Config.fromfile(configs / "_base_" / "models" / "retinanet_r50_fpn.py").model
     ours = Config.fromfile(PAPER).model
-    changed = {line.partition(":")[0] for line in differences(mmdets, ours)}
+    changed = {line.partition(":")[0] for line in config_differences(mmdets, ours)}
     assert changed == {
         "neck.relu_before_extra_convs",
         "bbox_head.loss_cls.type",

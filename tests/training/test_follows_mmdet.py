@@ -2,7 +2,7 @@
 
 What the harness replaces for speed (targets, preprocessing, the data set's cache, the loss, the
 fused optimizer, the order of memory) and what ``bench-sweep`` compares it with
-(``tests/benchmarks/stock.py``) see the same images and start from the same weights. In float64 all
+(``benchmarks/stock.py``) see the same images and start from the same weights. In float64 all
 fifty losses agree to the last digits. In float32 Adam, whose first steps follow the gradient's
 sign, multiplies a difference in rounding by some ten every three steps: there, the steps before
 that are compared. mmdet's cross entropy rounds to float32 whatever it is given; in float64 it is
@@ -22,7 +22,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.optim import build_optim_wrapper
 
 from ablations.training.stream import StreamSampler
-from tests.benchmarks.stock import stock
+from benchmarks.stock import stock
 
 LOSSES = {
     "FL": dict(type="ablations.FocalLoss", gamma=2.0, alpha=0.25, use_sigmoid=True),

@@ -5,7 +5,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from ablations.sweep.record import METRICS
+from ablations.store.record import METRICS
 from ablations.training.metric import score
 
 

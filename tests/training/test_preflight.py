@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from ablations.commands.sweep import TRAINING
 from ablations.sweep.plan import load_config, override
-from ablations.training.preflight import check
+from ablations.sweep.preflight import check_plan
 
 LOSS = "model.bbox_head.loss_cls"
 FOCAL = {"type": "ablations.FocalLoss", "gamma": 2.0, "alpha": 0.25, "use_sigmoid": True}
@@ -23,7 +24,7 @@ def planned(digits: Path) -> Callable[..., dict[str, Any]]:
         config = override(config, f"{split}.data_root", str(digits))
 
     def run(path: str = LOSS, value: Any = FOCAL) -> dict[str, Any]:
-        return check([override(config, path, value)])
+        return check_plan(TRAINING, [override(config, path, value)])
 
     return run
 

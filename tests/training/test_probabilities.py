@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ablations.sweep.record import LOGIT_BINS, LOGIT_LIMIT
+from ablations.store.logit_histogram import LOGIT_BINS, LOGIT_LIMIT
 from ablations.training.probabilities import WindowSample
 
 IMAGES = 50

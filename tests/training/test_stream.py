@@ -20,7 +20,7 @@ from ablations.training.stream import (
     StreamTrainLoop,
     share,
 )
-from tests.coco_sets import write_coco_set
+from tests.helpers.coco_sets import write_coco_set
 
 
 class Images:

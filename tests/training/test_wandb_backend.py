@@ -9,16 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from mmengine.config import Config
-from wandb_reader import newest, records, rows, summary
 
-from ablations.analysis.loss_cdf import loss_curve
-from ablations.sweep import record as waist
-from ablations.sweep.files import write_json
-from ablations.sweep.record import Record
+from ablations.analysis.loss_cdf import loss_cdf
+from ablations.store import record as files
+from ablations.store.files import write_json
+from ablations.store.logit_histogram import LOGIT_BINS, LOGIT_LIMIT
+from ablations.store.record import Record
 from ablations.training import wandb_backend
-from ablations.training.wandb_backend import Scribe, TrialRunBackend, conclude, loss_cdf
+from ablations.training.wandb_backend import RunWriter, TrialRunBackend, close_run
+from ablations.training.wandb_backend import loss_cdf as chart_cdf
+from tests.helpers.wandb_reader import newest, records, rows, summary
 
 REPOSITORY = Path(__file__).parents[2]
 TRIAL = {
@@ -48,7 +49,7 @@ def trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("WANDB_MODE", "WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
-    write_json(tmp_path / waist.TRIAL, TRIAL)
+    write_json(tmp_path / files.TRIAL, TRIAL)
     return tmp_path
 
 
@@ -68,7 +69,7 @@ def test_a_run_reads_back_as_the_trial(trial: Path, monkeypatch: pytest.MonkeyPa
         backend.add_scalars({"loss": 9.0, "time": 0.1}, step)  # LoggerHook's: not the run's
         if step == 20:
             backend.add_scalars({"val/AP": 41.0}, step)
-    conclude(runner, "diverged", RECORD)
+    close_run(runner, "diverged", RECORD)
 
     run = summary(newest(trial))
     assert run["config"]["gamma"] == 2 and run["config"]["alpha"] == 0.25
@@ -97,12 +98,12 @@ def test_disabled_and_foreign_runs_write_nothing(
     monkeypatch.setenv("WANDB_MODE", "disabled")
     backend, runner = backend_of(trial)
     backend.add_scalars({"train/loss": 1.0}, 10)
-    conclude(runner, "finished", RECORD)
+    close_run(runner, "finished", RECORD)
     monkeypatch.delenv("WANDB_MODE")
-    (trial / waist.TRIAL).unlink()
+    (trial / files.TRIAL).unlink()
     backend, runner = backend_of(trial)
     backend.add_scalars({"train/loss": 1.0}, 10)
-    conclude(runner, "finished", RECORD)
+    close_run(runner, "finished", RECORD)
     assert list(trial.iterdir()) == []
 
 
@@ -124,17 +125,17 @@ def test_losing_wandb_costs_a_bounded_time(
     backend, runner = backend_of(trial)
     for step in range(1000):
         backend.add_scalars({"train/loss": 1.0}, step)
-    conclude(runner, "finished", RECORD)
+    close_run(runner, "finished", RECORD)
     assert time.monotonic() - start < 2.0
 
 
-def test_a_job_that_raises_ends_the_writing_and_nothing_else() -> None:
+def test_an_action_that_raises_ends_the_writing_and_nothing_else() -> None:
     done = []
-    scribe = Scribe(lambda: done)
-    scribe.tell(lambda run: run.append(1))
-    scribe.tell(lambda run: run.fail())
-    scribe.tell(lambda run: run.append(2))
-    scribe.close(timeout=5.0)
+    writer = RunWriter(lambda: done)
+    writer.write(lambda run: run.append(1))
+    writer.write(lambda run: run.fail())
+    writer.write(lambda run: run.append(2))
+    writer.close(timeout=5.0)
     assert done == [1]
 
 
@@ -152,10 +153,10 @@ def test_importing_the_trial_starts_no_service() -> None:
 @pytest.mark.parametrize("positive", [True, False])
 def test_the_charts_cdf_is_the_reports(positive: bool) -> None:
     rng = np.random.default_rng(0)
-    edges = (-waist.LOGIT_LIMIT, waist.LOGIT_LIMIT)
-    counts = np.histogram(rng.normal(-2, 2, 5000), waist.LOGIT_BINS, edges)[0].astype(np.int64)
-    expected = loss_curve(counts, positive, gamma=2.0)
+    edges = (-LOGIT_LIMIT, LOGIT_LIMIT)
+    counts = np.histogram(rng.normal(-2, 2, 5000), LOGIT_BINS, edges)[0].astype(np.int64)
+    expected = loss_cdf(counts, positive, gamma=2.0)
     grid = np.linspace(0, 1, 101)
 
-    found = loss_cdf(torch.from_numpy(counts), positive, gamma=2.0).numpy()
+    found = chart_cdf(counts, positive, gamma=2.0)
     np.testing.assert_allclose(found, np.interp(grid, expected.fraction, expected.share), atol=1e-9)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from ablations.sweep.record import CURVE_COLUMNS
-from ablations.training.curve import LossCurveHook
+from ablations.store.record import CURVE_COLUMNS
+from ablations.training.loss_curve import LossCurveHook
 
 ITERATIONS = 25
 VALIDATED = (12, 25)

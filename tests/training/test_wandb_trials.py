@@ -21,14 +21,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from wandb_reader import newest, records, rows, summary
-from wandb_stub import KEY, Stub, StubRun
 
-from ablations.reporting.wandb_sync import after_sweep, sync
-from ablations.sweep import cli, run
-from ablations.sweep.ledger import TRIALS
-from ablations.sweep.record import CURVE, LOG, Record, read_record
-from ablations.sweep.tracking import sending
+from ablations.commands.sweep import UPLOADER, upload
+from ablations.reporting.wandb_sync import sync
+from ablations.store.manifest import TRIALS
+from ablations.store.record import CURVE, LOG, Record, read_record
+from ablations.sweep import cli
+from ablations.sweep.preflight import preflight_without_torch
+from ablations.sweep.wandb_upload import uploading
+from ablations.sweep.work_dir import write_sweep
+from tests.helpers.wandb_reader import newest, records, rows, summary
+from tests.helpers.wandb_stub import KEY, Stub, StubRun
 
 pytestmark = pytest.mark.wandb
 
@@ -85,7 +88,7 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sweep of one trial, not yet run."""
     work_dir = tmp_path_factory.mktemp("planned") / "sweep"
     request = cli.resolve(cli.parse(sweep_flags(work_dir)))
-    run.write_sweep(request, run.preflight_without_torch(request)["data"], ["test"])
+    write_sweep(request, preflight_without_torch(request)["data"], ["test"])
     return work_dir
 
 
@@ -141,11 +144,11 @@ def test_a_failing_server_costs_a_trial_nothing(
         if trouble == "dying":
             stub.dies_after = 2
         # Side by side, so that a busy machine slows both.
-        with sending(work_dir, "online", every=2.0), ThreadPoolExecutor() as pool:
+        with uploading(work_dir, "online", UPLOADER, every=2.0), ThreadPoolExecutor() as pool:
             took = pool.map(train, (work_dir, plain), ("online", "disabled"))
         seconds, seconds_without = took
         assert stub.asked or trouble == "closed"
-        after_sweep(work_dir, tmp_path / "no report", online=True)
+        upload(work_dir, tmp_path / "no report", online=True)
     assert f"report.py {work_dir} --wandb sends them" in capsys.readouterr().out
     assert_same_result(work_dir, plain)
     assert seconds < seconds_without + MAY_COST

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from ablations.analysis.loss_cdf import FIGURE_4_GAMMAS, LossCurve, loss_curve
+from ablations.analysis.loss_cdf import FIGURE_4_GAMMAS, LossCDF, loss_cdf
 from ablations.reporting.figures.style import COLOURS, LINES
 
 POINTS = 1000
@@ -25,7 +25,7 @@ def plot_loss_cdf(
         gammas: one curve each; the model stays the same.
     """
     for index, gamma in enumerate(gammas):
-        fraction, share = thinned(loss_curve(counts, positive, gamma))
+        fraction, share = thinned(loss_cdf(counts, positive, gamma))
         ax.plot(fraction, share, color=COLOURS[index], ls=LINES[index], label=f"{gamma:g}")
     kind = "positives" if positive else "negatives"
     ax.set_title(f"{kind} ({_count(int(counts.sum()))} windows)", fontsize=10)
@@ -36,7 +36,7 @@ def plot_loss_cdf(
     return ax
 
 
-def thinned(curve: LossCurve) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def thinned(curve: LossCDF) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The curve at ``POINTS`` fractions, closer together at the hard end: two float64 [POINTS]."""
     grid = np.unique(
         np.concatenate([np.linspace(0, 1, POINTS // 2), 1 - np.geomspace(1e-6, 1, POINTS // 2)])

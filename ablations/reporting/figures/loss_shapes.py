@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.axes import Axes
 
-from ablations.analysis.losses import (
+from ablations.analysis.focal_loss import (
     focal_loss,
     focal_loss_derivative,
     focal_loss_star_derivative,

@@ -2,8 +2,8 @@
 
 from ablations.reporting.sections.breakdown import cost, per_class
 from ablations.reporting.sections.cdfs import loss_cdfs
-from ablations.reporting.sections.differences import differences
-from ablations.reporting.sections.grid import all_cells, table_2
+from ablations.reporting.sections.cells import all_cells, table_2
+from ablations.reporting.sections.comparisons import comparisons
 from ablations.reporting.sections.paper_rows import paper_rows
 from ablations.reporting.sections.provenance import incomplete, provenance
 from ablations.reporting.sections.section import Section
@@ -19,7 +19,7 @@ ALL = (
     all_cells,
     speed,
     incomplete,
-    differences,
+    comparisons,
     loss_cdfs,
     training_curves,
     detections,

@@ -1,11 +1,10 @@
 """AP by class, and what the cells cost."""
 
-from pathlib import Path
-
 import pandas as pd
 
 from ablations.analysis.frames import per_class_frame
 from ablations.analysis.study import Study
+from ablations.reporting.figures.writer import FigureWriter
 from ablations.reporting.sections.section import Section, heading, paragraphs, shown
 from ablations.reporting.tables import MISSING, Table, number
 
@@ -13,7 +12,7 @@ WIDEST = 20
 """Classes to show in the text; the CSV has all of them."""
 
 
-def per_class(study: Study, out: Path) -> Section:
+def per_class(study: Study, figures: FigureWriter) -> Section:
     """Mean AP over seeds by class and cell."""
     frame = per_class_frame(study.states)
     if frame.empty:
@@ -37,7 +36,7 @@ def per_class(study: Study, out: Path) -> Section:
     return Section(paragraphs(heading("By class"), shown(table), more), [table])
 
 
-def cost(study: Study, out: Path) -> Section:
+def cost(study: Study, figures: FigureWriter) -> Section:
     """Device-hours by cell, of all trials that left a record; apart those that other sweeps
     spent."""
     trials = study.trials[study.trials["device_s"].notna()]

@@ -1,17 +1,16 @@
 """Figure 4: how the loss of a converged model is spread over its samples."""
 
-from pathlib import Path
-
 import pandas as pd
 
 from ablations.analysis.loss_cdf import FIGURE_4_GAMMAS, LogitSample, loss_shares, read_logits
 from ablations.analysis.study import Study, gamma_alpha_labels
 from ablations.reporting.figures.loss_cdfs import plot_loss_cdf
-from ablations.reporting.figures.style import new_figure, save
+from ablations.reporting.figures.style import new_figure
+from ablations.reporting.figures.writer import FigureWriter
 from ablations.reporting.sections.section import Section, heading, paragraphs, picture, shown
 from ablations.reporting.tables import Table, number, plain
-from ablations.sweep.ledger import TrialState
-from ablations.sweep.record import PROBABILITIES
+from ablations.store.record import PROBABILITIES
+from ablations.store.states import TrialState
 
 TITLE = "Loss CDFs (Figure 4)"
 USUAL = (2.0, 0.25)
@@ -33,7 +32,7 @@ def figure_4_trial(study: Study) -> TrialState | None:
     return max(at_two or kept, key=_ap, default=None)
 
 
-def loss_cdfs(study: Study, out: Path) -> Section:
+def loss_cdfs(study: Study, figures: FigureWriter) -> Section:
     """The CDF figure of one model and the shares that the paper speaks of."""
     state = figure_4_trial(study)
     if state is None:
@@ -48,7 +47,7 @@ def loss_cdfs(study: Study, out: Path) -> Section:
     figure = new_figure(8.0, 3.6, columns=2)
     plot_loss_cdf(figure.axes[0], sample.positive, positive=True)
     plot_loss_cdf(figure.axes[1], sample.negative, positive=False)
-    name = save(figure, out / "figures", "figure_4_loss_cdfs")
+    name = figures.save(figure, "figure_4_loss_cdfs")
     table = _shares(sample)
     return Section(
         paragraphs(

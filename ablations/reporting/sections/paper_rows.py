@@ -1,18 +1,17 @@
 """The paper's table beside the grid that answers it, row by row."""
 
-from pathlib import Path
-
 import pandas as pd
 
 from ablations.analysis.cells import cell_frame
 from ablations.analysis.paper import FIGURES, TABLE_1B, table_named
 from ablations.analysis.study import Study, paper_labels
-from ablations.reporting.sections.grid import OTHER_PROTOCOL
+from ablations.reporting.figures.writer import FigureWriter
+from ablations.reporting.sections.cells import OTHER_PROTOCOL
 from ablations.reporting.sections.section import Section, heading, paragraphs, shown
 from ablations.reporting.tables import MISSING, Table, number, plain
 
 
-def paper_rows(study: Study, out: Path) -> Section:
+def paper_rows(study: Study, figures: FigureWriter) -> Section:
     """Every row of the paper's table, with this sweep's AP where it has that very point.
 
     Table 1b has a section of its own (``grid.table_2``).

@@ -1,19 +1,19 @@
 """What is missing and why, and how to make it all again."""
 
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from ablations.analysis.study import Study
+from ablations.reporting.figures.writer import FigureWriter
 from ablations.reporting.sections.section import Section, heading, paragraphs, shown
 from ablations.reporting.tables import MISSING, Table, to_markdown
-from ablations.sweep.record import Record
+from ablations.store.record import Record
 
 MOST_NAMES = 50  # of trials in one line; trials.csv names all
 
 
-def incomplete(study: Study, out: Path) -> Section:
+def incomplete(study: Study, figures: FigureWriter) -> Section:
     """Every trial that was planned and did not finish, with its reason."""
     rows = study.trials[study.trials["state"] != "finished"]
     title = heading("Failed, diverged and missing trials")
@@ -33,7 +33,7 @@ def incomplete(study: Study, out: Path) -> Section:
     return Section(paragraphs(title, shown(table)), [table])
 
 
-def provenance(study: Study, out: Path) -> Section:
+def provenance(study: Study, figures: FigureWriter) -> Section:
     """Commands, machines, versions, commits, data and protocol."""
     commands = [
         {

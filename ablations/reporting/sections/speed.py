@@ -1,18 +1,17 @@
 """Accuracy against speed: the paper's Figure 2 and Table 1e, as measured here."""
 
-from pathlib import Path
-
 import pandas as pd
 
 from ablations.analysis.cells import cell_frame
 from ablations.analysis.study import Study
 from ablations.reporting.figures.speed import plot_speed
-from ablations.reporting.figures.style import new_figure, save
+from ablations.reporting.figures.style import new_figure
+from ablations.reporting.figures.writer import FigureWriter
 from ablations.reporting.sections.section import Section, heading, paragraphs, picture, shown
 from ablations.reporting.tables import Table, number, plain
 
 
-def speed(study: Study, out: Path) -> Section:
+def speed(study: Study, figures: FigureWriter) -> Section:
     """AP and the time of one image, for a grid over backbone depth and image scale."""
     if not {"depth", "scale"} <= set(study.axes):
         return Section("")
@@ -40,7 +39,7 @@ def speed(study: Study, out: Path) -> Section:
     )
     figure = new_figure(6.0, 3.6)
     plot_speed(figure.axes[0], data)
-    name = save(figure, out / "figures", "figure_2_speed")
+    name = figures.save(figure, "figure_2_speed")
     described = "AP against the time of one image, a line for each backbone depth (Figure 2)"
     note = (
         "The paper's times are of another GPU and another program, so only the shape can be "

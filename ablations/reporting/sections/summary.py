@@ -1,12 +1,11 @@
 """What was run, in a few lines, before any number."""
 
-from pathlib import Path
-
 from ablations.analysis.study import Study
+from ablations.reporting.figures.writer import FigureWriter
 from ablations.reporting.sections.section import Section, paragraphs
 
 
-def summary(study: Study, out: Path) -> Section:
+def summary(study: Study, figures: FigureWriter) -> Section:
     """Trials by state, seeds, the data, and how the setting was chosen."""
     counts = study.trials["state"].value_counts(sort=False)
     states = ", ".join(f"{count} {state}" for state, count in counts.items())

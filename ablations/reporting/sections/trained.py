@@ -8,17 +8,18 @@ import pandas as pd
 from matplotlib.image import imread
 from numpy.typing import NDArray
 
-from ablations.analysis.arrays import read_arrays
-from ablations.analysis.curves import read_curve
+from ablations.analysis.loss_curve import read_curve
 from ablations.analysis.study import Study
-from ablations.reporting.figures.curves import plot_loss, plot_negative_share
 from ablations.reporting.figures.detections import SCORE, Boxes, plot_boxes
-from ablations.reporting.figures.style import new_figure, save
+from ablations.reporting.figures.loss_curves import plot_loss, plot_negative_share
+from ablations.reporting.figures.style import new_figure
+from ablations.reporting.figures.writer import FigureWriter
 from ablations.reporting.sections.cdfs import figure_4_trial
 from ablations.reporting.sections.section import Section, heading, paragraphs, picture
-from ablations.sweep.files import read_json, sha256
-from ablations.sweep.ledger import TrialState
-from ablations.sweep.record import CURVE, PREDICTION_COLUMNS, PREDICTIONS
+from ablations.store.arrays import read_arrays
+from ablations.store.files import read_json, sha256
+from ablations.store.record import CURVE, PREDICTION_COLUMNS, PREDICTIONS
+from ablations.store.states import TrialState
 
 IMAGES = 3
 
@@ -40,7 +41,7 @@ def compared_trials(study: Study) -> list[TrialState]:
     return [state for i, state in enumerate(pair) if state is not None and state not in pair[:i]]
 
 
-def training_curves(study: Study, out: Path) -> Section:
+def training_curves(study: Study, figures: FigureWriter) -> Section:
     """Losses by iteration, and the negatives' share in them."""
     trials = [state for state in compared_trials(study) if (state.folder / CURVE).is_file()]
     title = heading("Training")
@@ -50,7 +51,7 @@ def training_curves(study: Study, out: Path) -> Section:
     figure = new_figure(8.5, 3.4, columns=2)
     plot_loss(figure.axes[0], curves)
     plot_negative_share(figure.axes[1], curves)
-    name = save(figure, out / "figures", "training_curves")
+    name = figures.save(figure, "training_curves")
     return Section(
         paragraphs(
             title,
@@ -64,7 +65,7 @@ def training_curves(study: Study, out: Path) -> Section:
     )
 
 
-def detections(study: Study, out: Path) -> Section:
+def detections(study: Study, figures: FigureWriter) -> Section:
     """A few validation images with the truth and what each of two trials finds."""
     title = heading("Detections")
     trials = [state for state in compared_trials(study) if (state.folder / PREDICTIONS).is_file()]
@@ -93,7 +94,7 @@ def detections(study: Study, out: Path) -> Section:
             plot_boxes(
                 next(axes), pixels, _found_boxes(arrays, image["id"], names), state.entry.label
             )
-    name = save(figure, out / "figures", "detections")
+    name = figures.save(figure, "detections")
     return Section(
         paragraphs(
             title,

@@ -1,0 +1,44 @@
+"""Write the report of one or several sweeps, from their records alone."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ablations.reporting.report import write_report
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description="Write the report of one or several sweeps, from their records alone."
+    )
+    parser.add_argument("work_dirs", nargs="+", type=Path, metavar="WORK_DIR")
+    parser.add_argument(
+        "--out", type=Path, help="the report's folder (default: reports/<name of the sweeps>)"
+    )
+    parser.add_argument("--baseline", metavar="LABEL", help="cell to compare with (default: CE)")
+    parser.add_argument("--wandb", action="store_true", help="send the runs and the report to W&B")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0 written, 1 not all of it sent to W&B, 2 bad input (one line says what)."""
+    options = parse(arguments)
+    names = dict.fromkeys(folder.resolve().name for folder in options.work_dirs)
+    out = options.out or Path("reports") / "+".join(names)
+    try:
+        path = write_report(options.work_dirs, out, options.baseline)
+    except (ValueError, OSError) as error:
+        print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
+        return 2
+    print(path)
+    if options.wandb:
+        from ablations.reporting.wandb_dashboard import publish
+
+        return 0 if publish(options.work_dirs, out) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,33 @@
+"""Show how a sweep stands: every trial, Slurm's view of it, and what is missing.
+
+    python runners/status.py work_dirs/gamma_alpha
+
+Exit status: 0, or 1 if a trial is neither done nor queued nor running, 2 bad usage.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from ablations.sweep.launchers.slurm.queue import SlurmDownError, cancel
+from ablations.sweep.overview import show
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    parser = argparse.ArgumentParser(description="Show how a sweep stands.")
+    parser.add_argument("work_dir", type=Path, metavar="WORK_DIR")
+    parser.add_argument("--cancel", action="store_true", help="cancel its Slurm jobs")
+    args = parser.parse_args(arguments)
+    try:
+        if args.cancel:
+            cancelled = cancel(args.work_dir)
+            print(f"cancelled: {', '.join(cancelled) or 'nothing was queued or running'}")
+            return 0
+        return 1 if show(args.work_dir, Console(highlight=False)) else 0
+    except (FileNotFoundError, SlurmDownError) as error:
+        print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
+        return 2

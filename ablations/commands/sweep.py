@@ -1,0 +1,142 @@
+"""Train a detector over a grid of losses and write the report.
+
+    python runners/sweep.py --grid gamma_alpha
+
+The same command again continues: finished trials are skipped, interrupted ones go on from their
+checkpoint, new seeds are added. Exit status: 0 every trial finished (one that diverged is
+finished), 1 some trial failed, 2 bad usage (nothing started), 130 interrupted.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ablations.store.lease import Lease, LeaseHeldError
+from ablations.store.manifest import Entry, trial_folder
+from ablations.store.record import CONFIG
+from ablations.sweep import cli
+from ablations.sweep.display import Display
+from ablations.sweep.entry_points import EntryPoints
+from ablations.sweep.errors import UsageError
+from ablations.sweep.launchers.launcher import Launch
+from ablations.sweep.preflight import preflight, preflight_without_torch
+from ablations.sweep.request import Request, check_continues, worth_sharing
+from ablations.sweep.wandb_upload import uploading
+from ablations.sweep.work_dir import command_line, set_failed_aside, write_sweep
+
+REPORTS = Path("reports")
+UPLOADER = "ablations.reporting.wandb_sync"
+TRAINING = EntryPoints(
+    run_trial="ablations.training.trial:main",
+    check_configs="ablations.training.preflight:check_configs",
+    check_planned="ablations.training.preflight:check_planned",
+    fetch_weights="ablations.training.preflight:fetch_weights",
+    share_data="ablations.training.shared_data:load",
+    remember_code="ablations.training.code:remember",
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    try:
+        return _run(cli.parse(arguments))
+    except (UsageError, LeaseHeldError) as error:
+        print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues", file=sys.stderr)
+        return 130
+
+
+def _run(args: Any) -> int:
+    request = cli.resolve(args)
+    check_continues(request)
+    if args.dry_run:
+        cli.print_plan(args, request)
+        return 0
+    os.environ["WANDB_MODE"] = args.wandb  # the trials inherit it
+    launcher = cli.make_launcher(args, TRAINING, report_command(request.work_dir, args.wandb))
+    with Lease(request.work_dir):
+        if args.retry_failed:
+            set_failed_aside(request)
+        todo = cli.unfinished(request)
+        changed = bool(todo)
+        share = launcher.trains_here and worth_sharing(request, len(todo))
+        if todo:
+            _prepare(request, launcher.trains_here, share)
+            todo = cli.unfinished(request)  # without those taken over from other sweeps
+        if todo:
+            print(cli.headline(args, request), flush=True)
+            launch = _launch(request, todo, share)
+            if queued := launcher.hand_over(launch):
+                print(queued)
+                return 0
+            with Display() as display, uploading(request.work_dir, args.wandb, UPLOADER):
+                launcher.run(launch, display)
+        else:
+            print(f"all {len(request.trials)} trials of {request.work_dir} are done", flush=True)
+    if not args.no_report:
+        _report(request.work_dir, changed)
+    if args.wandb != "disabled":
+        upload(request.work_dir, REPORTS / request.work_dir.name, args.wandb == "online")
+    return cli.print_outcome(request)
+
+
+def _prepare(request: Request, trains_here: bool, share: bool) -> None:
+    """Check the plan and write it into the work directory."""
+    if trains_here:
+        checked = preflight(request, TRAINING, share)
+    else:
+        checked = preflight_without_torch(request)
+    for line in checked["notes"]:
+        print(line, flush=True)
+    write_sweep(request, checked["data"], command_line())
+
+
+def _launch(request: Request, todo: Sequence[Entry], share: bool) -> Launch:
+    calls: list[tuple[str, ...]] = [(TRAINING.remember_code,)]
+    if share:
+        config = trial_folder(request.work_dir, todo[0].id) / CONFIG
+        calls.append((TRAINING.share_data, str(config)))
+    gpus = request.options["gpus_per_trial"]
+    return Launch(request.work_dir, todo, TRAINING.run_trial, gpus, calls)
+
+
+def report_command(work_dir: Path, wandb: str) -> list[str]:
+    """What a cluster runs to write the report, and to send it, when the sweep has ended."""
+    module = [sys.executable, "-m", "ablations.commands.report"]
+    command = [*module, str(work_dir), "--out", str(REPORTS / work_dir.name)]
+    return [*command, "--wandb"] if wandb == "online" else command
+
+
+def _report(work_dir: Path, changed: bool) -> None:
+    """Write the sweep's report, unless there is one and nothing has changed."""
+    out = REPORTS / work_dir.name
+    if changed or not (out / "README.md").is_file():
+        from ablations.reporting.report import write_report
+
+        write_report([work_dir], out)
+    print(f"report: {out / 'README.md'}", flush=True)
+
+
+def upload(work_dir: Path, report: Path, online: bool) -> None:
+    """Upload what W&B does not have yet, if that was asked for; otherwise print how to.
+
+    Args:
+        work_dir: of the sweep.
+        report: folder of the sweep's report, which is uploaded too if it is there.
+        online: whether to upload.
+    """
+    from ablations.reporting.wandb_sync import sync, unsent
+
+    if online and unsent([work_dir]):
+        if (report / "README.md").is_file():
+            from ablations.reporting.wandb_dashboard import publish
+
+            publish([work_dir], report)
+        else:
+            print(f"W&B: {sync([work_dir])}", flush=True)
+    if left := len(unsent([work_dir])):
+        print(f"W&B: {left} runs to send; python runners/report.py {work_dir} --wandb sends them")

@@ -1,0 +1,69 @@
+"""Write a report's figures, PNG and SVG with the same bytes on every run."""
+
+import gc
+import multiprocessing
+import threading
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import TracebackType
+
+from matplotlib.figure import Figure
+
+AT_A_TIME = 2  # processes; each shares the report's memory, and more would break its bound
+
+
+class FigureWriter:
+    """Writes figures into ``folder`` while a ``with`` block runs; at its end all are written.
+
+    Drawing takes as long as the rest of a report, so processes of their own do it, where there are
+    no threads (which would not survive a fork).
+
+    Raises (at the end of the block):
+        RuntimeError: a figure could not be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._processes: list[BaseProcess] = []
+
+    def __enter__(self) -> "FigureWriter":
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def save(self, figure: Figure, name: str) -> str:
+        """Have ``name.png`` and ``name.svg`` written; returns ``name``."""
+        if threading.active_count() > 1:
+            _write(figure, self.folder, name)
+            return name
+        if len(self._processes) >= AT_A_TIME:
+            self._processes[-AT_A_TIME].join()
+        context = multiprocessing.get_context("fork")
+        process = context.Process(target=_write_apart, args=(figure, self.folder, name), name=name)
+        process.start()
+        self._processes.append(process)
+        return name
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for process in self._processes:
+            process.join()
+        failed = [process.name for process in self._processes if process.exitcode]
+        if failed and error is None:
+            raise RuntimeError(
+                f"these figures could not be written: {', '.join(failed)}; see above"
+            )
+
+
+def _write_apart(figure: Figure, folder: Path, name: str) -> None:
+    gc.freeze()  # the collector would copy the report's memory by looking at it
+    _write(figure, folder, name)
+
+
+def _write(figure: Figure, folder: Path, name: str) -> None:
+    # Neither form carries a date.
+    figure.savefig(folder / f"{name}.png", metadata={"Software": None})
+    figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})

@@ -1,0 +1,274 @@
+"""Which differences are real: against the baseline, against the best cell, against the paper."""
+
+import numpy as np
+import pandas as pd
+
+from ablations.analysis.agreement import agreement
+from ablations.analysis.comparisons import (
+    MOST_PAIRS,
+    against_baseline,
+    against_best,
+    all_pairs,
+    typical_paired_sd,
+)
+from ablations.analysis.image_bootstrap import (
+    MAX_PREDICTION_BYTES,
+    MAX_TRIALS,
+    RESAMPLES,
+    Resamples,
+    resample_study,
+)
+from ablations.analysis.paper import FIGURES
+from ablations.analysis.paper_protocol import study_differs_from_paper
+from ablations.analysis.seeds import seeds_needed
+from ablations.analysis.study import Study, paper_figures
+from ablations.reporting.figures.comparisons import plot_differences
+from ablations.reporting.figures.style import new_figure
+from ablations.reporting.figures.writer import FigureWriter
+from ablations.reporting.sections.section import Section, heading, paragraphs, picture, shown
+from ablations.reporting.tables import MISSING, Table, number, signed, with_half_width
+
+RESOLVED = (0.3, 0.5, 1.0, 2.0)
+Z = 1.959964  # half-width of a 95 % normal interval, in standard deviations
+MOST_CELLS = 40
+"""Beyond this many cells the figure of the differences is left out: nobody could read it."""
+
+
+def comparisons(study: Study, figures: FigureWriter) -> Section:
+    """Baseline, best cell, seeds needed, agreement with the paper."""
+    if study.finished.empty:
+        return Section("")
+    resamples = resample_study(study)
+    sections = [
+        _baseline(study, resamples, figures),
+        _best(study, resamples),
+        _seeds(study),
+        _paper(study),
+    ]
+    return Section(
+        paragraphs(*(section.text for section in sections)),
+        [table for section in sections for table in section.tables],
+    )
+
+
+def _baseline(study: Study, resamples: Resamples, figures: FigureWriter) -> Section:
+    title = heading("Against the baseline")
+    if study.baseline is None:
+        return Section(
+            paragraphs(title, "The grid has no plain CE; name a cell with `--baseline LABEL`.")
+        )
+    data = against_baseline(study, resamples)
+    if data.empty:
+        return Section(paragraphs(title, f"`{study.baseline}` is the only cell."))
+    text = pd.DataFrame(
+        {
+            "cell": data["label"],
+            "seeds": data["seeds"].astype(int).astype(str),
+            "difference, over seeds": _pm(data, "half_seeds"),
+            "over images alone": _pm(data.assign(half=Z * data["image_sd"]), "half", True),
+            "over seeds and images": _pm(data, "half_total", needs_half=True),
+            "p": [_p(value) for value in data["p"]],
+            "unpaired": _pm(data, "half_unpaired", needs_half=True),
+            "seeds to find it": [_count(value) for value in data["seeds_needed"]],
+        }
+    )
+    table = Table(
+        "against_baseline",
+        f"AP minus that of {study.baseline}, in percentage points, mean and 95 % interval",
+        text,
+        data,
+    )
+    return Section(
+        paragraphs(
+            title, _how_paired(study, resamples), shown(table), _figure(study, data, figures)
+        ),
+        [table],
+    )
+
+
+def _how_paired(study: Study, resamples: Resamples) -> str:
+    finished = len(study.finished)
+    if resamples:
+        images = (
+            "*Over images alone* keeps the trained models and asks for other validation images: "
+            f"they are resampled {RESAMPLES} times, the same way for every trial "
+            f"({len(resamples)} of {finished} finished trials"
+            f"{_limits(len(resamples), finished)}), and AP is computed exactly each time. *Over "
+            "seeds and images* asks for both; the two half-widths add in quadrature, "
+            "sqrt((t s / sqrt(n))^2 + (1.96 s_images)^2), which is a little wide."
+        )
+    else:
+        images = (
+            "No trial kept its predictions with their annotations, so nothing is said about other "
+            "validation images."
+        )
+    return (
+        "Differences are paired: the trials of one seed share initial weights, data order and "
+        "validation images. *Over seeds* (Student's t over the n paired differences) asks what "
+        f"another training would give on the same images. {images} The p value belongs to the "
+        "wider interval and is not corrected for the number of rows; *unpaired* is Welch's "
+        "interval, for comparison; *seeds to find it* is the number at which a difference of the "
+        "observed size is found with 80 % power at the 5 % level. How often these intervals cover "
+        "is measured in `reports/benchmarks/coverage.md`."
+    )
+
+
+def _limits(resampled: int, finished: int) -> str:
+    """Why not all were resampled, where the study is too large for it."""
+    if finished <= max(resampled, MAX_TRIALS):
+        return ""
+    return (
+        f": the lowest seeds of as many cells as {MAX_PREDICTION_BYTES >> 20} MB of predictions, "
+        f"and {MAX_TRIALS} trials, allow"
+    )
+
+
+def _figure(study: Study, data: pd.DataFrame, figures: FigureWriter) -> str:
+    drawn = data[data["difference"].notna()]
+    if not 0 < len(drawn) <= MOST_CELLS:
+        return ""
+    figure = new_figure(6.5, 1.2 + 0.26 * len(drawn))
+    plot_differences(figure.axes[0], drawn, str(study.baseline))
+    name = figures.save(figure, "differences")
+    return picture(name, f"AP minus that of {study.baseline}, with 95 % intervals")
+
+
+def _best(study: Study, resamples: Resamples) -> Section:
+    data = against_best(study, resamples)
+    if len(data) < 2:
+        return Section("")
+    text = pd.DataFrame(
+        {
+            "cell": data["label"],
+            "AP minus the best cell's": [signed(value) for value in data["difference"]],
+            "p, over seeds": [_p(value) for value in data["p_seeds"]],
+            "p, seeds and images": [_p(value) for value in data["p_total"]],
+            "verdict": data["verdict"],
+        }
+    )
+    table = Table(
+        "against_best",
+        "Paired differences from the cell with the highest mean AP, in percentage points, with "
+        "adjusted p values",
+        text,
+        data,
+    )
+    count = len(data) * (len(data) - 1) // 2
+    many = count > MOST_PAIRS
+    note = (
+        f"A cell is called worse only if that holds at 5 % after {'Bonferroni' if many else 'Holm'}"
+        f"'s correction over *all* {count} pairs of cells, because the best cell is picked on the "
+        "same numbers; *worse on these images* holds over seeds, but not if other validation "
+        "images are allowed for"
+        + (
+            ", or the cell has no resampled trial"
+            if resamples and data["p_total"].isna().sum() > 1
+            else ""
+        )
+        + ". Variances are moderated: each pair's is shrunk towards the common one, the more the "
+        "more alike they are."
+        + (
+            f" Only the {len(data) - 1} pairs with the best cell are compared, and the common "
+            f"variance is that of {MOST_PAIRS} random pairs."
+            if many
+            else ""
+        )
+    )
+    if data["p_seeds"].isna().all():
+        note = "With one seed no cell can be told from the best one."
+    title = heading("Which cells may be the best")
+    return Section(paragraphs(title, note, shown(table)), [table])
+
+
+def _seeds(study: Study) -> Section:
+    sd = typical_paired_sd(study)
+    title = heading("Seeds needed")
+    if not np.isfinite(sd):
+        return Section(
+            paragraphs(title, "It takes two seeds or more to tell how many seeds are needed.")
+        )
+    needed = seeds_needed(RESOLVED, sd)
+    text = pd.DataFrame(
+        {
+            "difference in AP": [number(value) for value in RESOLVED],
+            "seeds": [_count(value) for value in needed],
+        }
+    )
+    data = pd.DataFrame({"difference": RESOLVED, "seeds": needed, "sd": sd})
+    table = Table(
+        "seeds_needed",
+        "Seeds at which a paired t test at the 5 % level finds a difference with 80 % power",
+        text,
+        data,
+    )
+    note = (
+        f"One seed's paired difference between two cells has a standard deviation of {sd:.2f} AP "
+        "here (root mean square over the cells). More seeds do not help against the validation "
+        "images' share of the error."
+    )
+    return Section(paragraphs(title, note, shown(table)), [table])
+
+
+def _paper(study: Study) -> Section:
+    published = paper_figures(study)
+    values = study.values()
+    kept = [label for label in published.index if values.loc[label].notna().any()]
+    if not kept:
+        return Section("")
+    texts = [heading("Against the paper")]
+    tables = []
+    means = values.loc[kept].mean(axis=1)
+    found = agreement(all_pairs(values.loc[kept]), means, published["AP"])
+    if found is not None:
+        texts.append(
+            f"Order of the {found.cells} cells that the paper has: Kendall's tau "
+            f"{found.tau:.2f}, 95 % interval [{found.low:.2f}, {found.high:.2f}]; Spearman's rho "
+            f"{found.rho:.2f}. Of the pairs that the paper ranks, {found.agree} are surely ordered "
+            f"as in the paper, {found.disagree} surely the other way round, and {found.open} "
+            "cannot be told apart with these seeds (the interval lets them go either way)."
+        )
+    else:
+        texts.append("Fewer than three of the paper's cells are here: no rank correlation.")
+    differing = study_differs_from_paper(study)
+    if differing:
+        texts.append(
+            "No difference from the paper's AP is given, because this is not the paper's "
+            f"protocol: {'; '.join(differing)}."
+        )
+    else:
+        tables.append(_paper_differences(study, published.loc[kept]))
+        texts.append(shown(tables[0]))
+    return Section(paragraphs(*texts), tables)
+
+
+def _paper_differences(study: Study, published: pd.DataFrame) -> Table:
+    data = pd.DataFrame({"label": published.index})
+    for metric in FIGURES:
+        data[metric] = study.values(metric).loc[published.index].mean(axis=1).to_numpy()
+        data[f"paper_{metric}"] = published[metric].to_numpy()
+    text = pd.DataFrame({"cell": data["label"]})
+    for metric in FIGURES:
+        text[metric] = [
+            f"{number(mine)} ({signed(mine - theirs)})"
+            for mine, theirs in zip(data[metric], data[f"paper_{metric}"], strict=True)
+        ]
+    return Table("against_paper", "Box AP in percent (minus the paper's)", text, data)
+
+
+def _pm(data: pd.DataFrame, half: str, needs_half: bool = False) -> list[str]:
+    return [
+        MISSING
+        if needs_half and not np.isfinite(width)
+        else with_half_width(mean, width, sign=True)
+        for mean, width in zip(data["difference"], data[half], strict=True)
+    ]
+
+
+def _p(value: float) -> str:
+    if not np.isfinite(value):
+        return MISSING
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _count(value: float) -> str:
+    return f"{int(value)}" if np.isfinite(value) else MISSING

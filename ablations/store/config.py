@@ -1,0 +1,28 @@
+"""A trial's ``config.py``: a resolved OpenMMLab config, written out as plain Python values."""
+
+import pprint
+from typing import Any
+
+
+def config_text(config: dict[str, Any], known: dict[int, str] | None = None) -> str:
+    """A config as a Python file that mmengine reads back to the same values.
+
+    Args:
+        config: the config.
+        known: texts of values by their id, to format what several configs share only once; the
+            configs must outlive it.
+    """
+    known = {} if known is None else known
+    lines = []
+    for key, value in config.items():
+        if id(value) not in known:
+            known[id(value)] = pprint.pformat(value, width=100, sort_dicts=False)
+        lines.append(f"{key} = {known[id(value)]}")
+    return "\n".join(lines) + "\n"
+
+
+def inner_dataset(dataset: Any) -> Any:
+    """The config of the data set itself, below whatever wraps it."""
+    while "dataset" in dataset:
+        dataset = dataset["dataset"]
+    return dataset

@@ -1,0 +1,137 @@
+"""The record: the outcome of a trial, and the names of the files beside it.
+
+A sweep's work directory::
+
+    work_dirs/<sweep>/
+        manifest.json              the sweep: grid, options, its trials (``manifest``)
+        annotations-<sha256>.json  the validation annotations that the trials were scored on
+        trials/<trial id>/
+            trial.json             what was asked for: grid point, seed, overrides
+            config.py              the resolved OpenMMLab config
+            status.json            the live state, rewritten every few seconds (``status``)
+            record.json            the outcome; written once, last
+            curve.npz              every iteration's loss (``CURVE_COLUMNS``)
+            predictions.npz        detections on the validation set (``PREDICTION_COLUMNS``)
+            probabilities.npz      the sampled logits for the loss CDFs (``logit_histogram``)
+            checkpoint.pth         the state to resume from; weights.pth the final weights
+            log.txt                everything the trial printed
+
+``record.json`` carries the SHA-256 of each file that belongs to the result.
+"""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from ablations.store.files import read_json, sha256, write_json
+
+SCHEMA_VERSION = 2
+READABLE = (1, 2)
+"""Schemas that can be read; in 1 no trial was taken over from another sweep."""
+
+RECORD = "record.json"
+TRIAL = "trial.json"
+CONFIG = "config.py"
+CURVE = "curve.npz"
+PREDICTIONS = "predictions.npz"
+PROBABILITIES = "probabilities.npz"
+CHECKPOINT = "checkpoint.pth"
+WEIGHTS = "weights.pth"
+LOG = "log.txt"
+
+METRICS = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L")
+"""COCO's box AP over IoU .50:.95, at .50, at .75, and for small, medium and large; percent."""
+
+CURVE_COLUMNS = (
+    "iteration",  # int, from 1
+    "lr",
+    "loss",  # the total that was minimised
+    "loss_cls",
+    "loss_bbox",
+    "loss_cls_positive",  # loss_cls = positive + negative; NaN where a loss cannot be split
+    "loss_cls_negative",
+    "num_positive",  # anchors assigned to an object in the batch: the normaliser
+)
+"""Arrays of ``curve.npz``, each of shape [iterations]."""
+
+PREDICTION_COLUMNS = ("image_id", "category_id", "bbox", "score")
+"""Arrays of ``predictions.npz``: int64 [N], int64 [N], float32 [N, 4] as x, y, w, h in pixels of
+the original image, float32 [N]. ``image_ids`` (int64) beside them lists every scored image."""
+
+Status = Literal["finished", "diverged", "failed"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """The outcome of one trial. Metrics are in percent, times in seconds, memory in bytes."""
+
+    trial_id: str
+    sweep: str
+    point: dict[str, Any]  # the grid's coordinates, e.g. {"gamma": 2.0, "alpha": 0.25}
+    label: str  # the point for people, e.g. "gamma=2 alpha=0.25"
+    seed: int
+    status: Status
+    reason: str | None = None  # why it diverged or failed, one line
+    metrics: dict[str, float | None] = field(default_factory=dict)  # METRICS; None: undefined
+    per_class: dict[str, float | None] = field(default_factory=dict)  # class name -> AP
+    history: list[dict[str, float]] = field(default_factory=list)  # METRICS at "iteration"
+    final: dict[str, float] = field(default_factory=dict)  # mean of the curve's last 50 rows
+    timings: dict[str, float] = field(default_factory=dict)
+    # timings: wall_s, device_s (wall x processes) and iterations over all attempts; iteration_s
+    # (median) of the last attempt; inference_ms: one image, batch of 1 (the fastest of some
+    # repeats, median over images)
+    device: str = "cpu"
+    peak_memory_bytes: int = 0
+    attempts: list[dict[str, Any]] = field(default_factory=list)  # started, ended, outcome
+    loss: dict[str, Any] = field(default_factory=dict)  # the config of loss_cls as built
+    protocol: dict[str, Any] = field(default_factory=dict)  # the fingerprint
+    data: dict[str, Any] = field(default_factory=dict)
+    # data: name, version, train and val: {annotations (SHA-256), images, boxes}, classes
+    versions: dict[str, str] = field(default_factory=dict)
+    git: dict[str, Any] = field(default_factory=dict)  # commit, dirty; empty outside a checkout
+    files: dict[str, str] = field(default_factory=dict)  # name -> SHA-256
+    taken_from: dict[str, str] = field(default_factory=dict)
+    # taken_from: sweep, work_dir (as given, never absolute) and command that trained the trial;
+    # empty for a trial that was trained in its own sweep
+    schema_version: int = SCHEMA_VERSION
+
+
+def write_record(folder: Path, record: Record) -> None:
+    """Write ``record`` into a trial's folder, as its last act.
+
+    Raises:
+        FileExistsError: the folder holds a record already; nothing finished is overwritten.
+    """
+    path = folder / RECORD
+    if path.exists():
+        raise FileExistsError(f"{path} exists already and is not overwritten")
+    write_json(path, asdict(record))
+
+
+def read_record(folder: Path) -> Record | None:
+    """A trial's record, or ``None`` while it has none.
+
+    Raises:
+        ValueError: the file is not a record of this schema; the message names it.
+    """
+    path = folder / RECORD
+    value = read_json(path)
+    if value is None:
+        return None
+    version = value.get("schema_version") if isinstance(value, dict) else None
+    if version not in READABLE:
+        raise ValueError(f"{path} has schema_version {version}; this code reads {READABLE}")
+    if value.get("status") not in get_args(Status):
+        raise ValueError(
+            f"{path} has status {value.get('status')!r}, not one of {get_args(Status)}"
+        )
+    return Record(**value)
+
+
+def damaged_files(folder: Path, record: Record) -> list[str]:
+    """Names of the files that the record lists and that are missing or no longer the same."""
+    return [
+        name
+        for name, digest in record.files.items()
+        if not (folder / name).is_file() or sha256(folder / name) != digest
+    ]

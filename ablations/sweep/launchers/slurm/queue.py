@@ -1,0 +1,197 @@
+"""What a sweep has in Slurm's queue, and how its jobs ended."""
+
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from submitit.slurm.slurm import SlurmInfoWatcher
+
+from ablations.store.files import read_json, write_json
+from ablations.store.manifest import Entry
+from ablations.store.states import TrialState, trial_state
+from ablations.store.status import update_status
+
+FOLDER = "slurm"
+
+_LIVE = {
+    *("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "CONFIGURING"),
+    *("RUNNING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING", "STAGE_OUT", "COMPLETING"),
+}
+_ENDS = {
+    "CANCELLED": "cancelled",
+    "TIMEOUT": "ran out of time",
+    "DEADLINE": "missed its deadline",
+    "NODE_FAIL": "its node went down",
+    "BOOT_FAIL": "its node did not start",
+    "OUT_OF_MEMORY": "ran out of memory",
+    "PREEMPTED": "preempted",
+}
+
+
+class SlurmDownError(RuntimeError):
+    """Slurm does not answer; the message is its own."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One job array: ``trials`` are in the order of its tasks."""
+
+    path: Path
+    job: str
+    trials: list[str]
+    report: str = ""
+    settled: bool = False  # its jobs have ended and their reasons are noted
+
+    def job_id(self, index: int) -> str:
+        """Slurm's name for the task of a trial; submitit makes no array of a single one."""
+        return f"{self.job}_{index}" if len(self.trials) > 1 else self.job
+
+
+@dataclass(frozen=True)
+class SlurmJob:
+    """A trial's task as Slurm sees it: ``detail`` is the node, or why it waits."""
+
+    id: str
+    state: str
+    detail: str = ""
+
+    @property
+    def live(self) -> bool:
+        """Whether it waits or runs."""
+        return self.state in _LIVE
+
+
+def number_of(submission: Path) -> int:
+    """The N of ``submission-N.json``."""
+    return int(submission.stem.rpartition("-")[2])
+
+
+def submissions(work_dir: Path) -> list[Submission]:
+    """What was submitted for a sweep, oldest first."""
+    paths = (work_dir / FOLDER).glob("submission-*.json")
+    found = []
+    for path in sorted(paths, key=number_of):
+        value = read_json(path)
+        if value.get("job"):
+            names = {"job", "trials", "report", "settled"}
+            kept = {key: item for key, item in value.items() if key in names}
+            found.append(Submission(path, **kept))
+    return found
+
+
+def jobs(work_dir: Path, only_open: bool = False) -> dict[str, SlurmJob]:
+    """Slurm's view of the trials that were submitted, by trial id; the latest submission counts.
+
+    Args:
+        only_open: leave out submissions that have ended and were settled.
+
+    Raises:
+        SlurmDownError: Slurm does not answer, or is not installed here.
+    """
+    known = [each for each in submissions(work_dir) if not (only_open and each.settled)]
+    if not known:
+        return {}
+    queue = _queue()
+    forgotten = [each for each in known if not _is_listed(each, queue)]
+    watcher = SlurmInfoWatcher()
+    for each in forgotten:
+        watcher.register_job(each.job)
+    if forgotten:
+        watcher.update()
+    found = {}
+    for each in known:
+        for index, trial in enumerate(each.trials):
+            id = each.job_id(index)
+            found[trial] = queue.get(id) or SlurmJob(id, _word(watcher.get_state(id, "cache")))
+    return found
+
+
+def live_trials(work_dir: Path) -> list[str]:
+    """Ids of the trials whose tasks wait or run."""
+    return [trial for trial, job in jobs(work_dir, only_open=True).items() if job.live]
+
+
+def _is_listed(submission: Submission, queue: Mapping[str, SlurmJob]) -> bool:
+    return all(submission.job_id(index) in queue for index in range(len(submission.trials)))
+
+
+def _word(state: str) -> str:
+    return state.split()[0] if state else "UNKNOWN"  # "CANCELLED by 1000"
+
+
+def _queue() -> dict[str, SlurmJob]:
+    """My jobs that the controller still knows, by id."""
+    listed = _slurm("squeue", "--me", "-h", "-r", "-t", "all", "-o", "%i|%T|%R")
+    rows = [line.split("|", 2) for line in listed.splitlines()]
+    return {id: SlurmJob(id, _word(state), detail.strip("()")) for id, state, detail in rows}
+
+
+def _slurm(*command: str) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    except FileNotFoundError:
+        raise SlurmDownError(f"{command[0]} is not installed here") from None
+    except subprocess.TimeoutExpired:
+        raise SlurmDownError(f"{command[0]} did not answer within a minute") from None
+    if done.returncode:
+        raise SlurmDownError(" ".join(done.stderr.split()) or f"{command[0]} failed")
+    return done.stdout
+
+
+def settle(work_dir: Path) -> None:
+    """Write Slurm's reason into the status of every trial whose task was ended by Slurm.
+
+    Raises:
+        SlurmDownError: Slurm does not answer.
+    """
+    found = jobs(work_dir, only_open=True)
+    for each in submissions(work_dir):
+        mine = {trial: found[trial] for trial in each.trials if trial in found}
+        if each.settled or any(job.live for job in mine.values()):
+            continue
+        for trial, job in mine.items():
+            state = trial_state(work_dir, Entry(trial, {}, "", 0))
+            if state.state in ("pending", "interrupted") and job.state in _ENDS:
+                reason = f"{_ENDS[job.state]} (Slurm job {job.id})"
+                update_status(state.folder, state="interrupted", reason=reason)
+        write_json(each.path, read_json(each.path) | {"settled": True})
+
+
+def cancel(work_dir: Path) -> list[str]:
+    """Cancel the sweep's jobs that wait or run; returns their ids. Trials keep their checkpoints.
+
+    Raises:
+        SlurmDownError: Slurm does not answer.
+    """
+    known = submissions(work_dir)
+    queue = _queue() if known else {}
+    names = [name for each in known for name in (each.job, each.report) if name]
+    live = {id.partition("_")[0] for id, job in queue.items() if job.live}
+    found = [name for name in names if name in live]
+    if found:
+        _slurm("scancel", *found)
+    return found
+
+
+def wait_while_completing(work_dir: Path, seconds: float = 60.0) -> None:
+    """A job that ends and one that goes back into the queue look alike for some seconds."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if all(job.state != "COMPLETING" for job in jobs(work_dir, only_open=True).values()):
+            return
+        time.sleep(1)
+
+
+def goes_on(work_dir: Path, states: Sequence[TrialState]) -> bool:
+    """Whether some unfinished trial waits or runs; a Slurm that does not answer is waited for."""
+    try:
+        queued = live_trials(work_dir)
+    except SlurmDownError:
+        return True
+    return any(
+        state.state == "running" or state.entry.id in queued
+        for state in states
+        if state.record is None
+    )

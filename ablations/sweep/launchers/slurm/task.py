@@ -1,0 +1,176 @@
+"""What runs on the cluster: a task for each process of a trial, and what follows its end.
+
+The batch script runs ``after`` when a trial's processes have ended badly. A trial that was stopped
+(preempted, out of time) or that died goes back into the queue, a bounded number of times; each time
+is written into its ``status.json``. A preempted trial thus continues without anybody watching.
+"""
+
+import importlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+
+import submitit
+
+from ablations.machine import free_port
+from ablations.store.files import read_json, write_json
+from ablations.store.lease import TIME_TO_LIVE
+from ablations.store.manifest import Entry, trial_folder
+from ablations.store.states import trial_state
+from ablations.store.status import read_status, update_status
+from ablations.sweep.launchers.launcher import MAX_ATTEMPTS, call_entry_point, record_death
+from ablations.sweep.launchers.slurm.queue import (
+    SlurmDownError,
+    number_of,
+    settle,
+    wait_while_completing,
+)
+from ablations.sweep.launchers.slurm.settings import Settings
+
+REFUSED, ELSEWHERE, STOPPED = 2, 75, 130
+"""Exit statuses of a task: the plan is wrong, somebody else runs the trial, told to stop."""
+
+STOPS = (STOPPED, 128 + signal.SIGUSR2, 128 + signal.SIGTERM)
+"""A stopped task's statuses; those of signals from before Python could listen."""
+
+
+def run_task(entry_point: str, check: str, submission: str, trial: str) -> None:
+    """One process of a trial, in a task of the array."""
+    for number in (signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(number, _stop)
+    folder = trial_folder(Path(submission).parents[1], trial)
+    here = submitit.JobEnvironment()
+    if here.num_tasks > 1:
+        os.environ |= {
+            "RANK": str(here.global_rank),
+            "LOCAL_RANK": str(here.local_rank),
+            "WORLD_SIZE": str(here.num_tasks),
+            "MASTER_ADDR": here.hostnames[0],
+        }
+    try:
+        if here.global_rank == 0:
+            _wait_for_owner(folder)
+        _check_plan(Path(submission), check, folder)
+        call_entry_point(entry_point, str(folder))
+    except KeyboardInterrupt as error:
+        print(f"told to stop by {error} outside of training", flush=True)
+        sys.exit(STOPPED)
+
+
+def _stop(number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt(signal.Signals(number).name)
+
+
+def _wait_for_owner(folder: Path) -> None:
+    """Wait for the lease of a node that went down to run out; a living owner keeps the trial."""
+    deadline = time.monotonic() + TIME_TO_LIVE + 15
+    while trial_state(folder.parents[1], _entry(folder.name)).state == "running":
+        if time.monotonic() > deadline:
+            print("somebody else runs this trial", flush=True)
+            sys.exit(ELSEWHERE)
+        time.sleep(1)
+
+
+def _check_file(submission: Path) -> Path:
+    return submission.with_name(f"check-{number_of(submission)}.json")
+
+
+def _check_plan(submission: Path, check: str, folder: Path) -> None:
+    """The first task checks the submission's plan; all tasks act on what it found."""
+    if not check:
+        return
+    path = _check_file(submission)
+    errors = read_json(path)
+    if errors is None:
+        module, function = check.split(":")
+        trials = read_json(submission)["trials"]
+        folders = [trial_folder(folder.parents[1], trial) for trial in trials]
+        errors = getattr(importlib.import_module(module), function)(folders)
+        write_json(path, errors)
+    if errors:
+        update_status(
+            folder, state="interrupted", reason=f"the plan is refused: {'; '.join(errors[:3])}"
+        )
+        print("\n".join(errors), flush=True)
+        sys.exit(REFUSED)
+
+
+def after(submission: Path, exit_code: int, seconds: int) -> int:
+    """After a trial's processes have ended: write down how, and requeue it if it can go on.
+
+    Args:
+        submission: the file of the submission.
+        exit_code: srun's, not 0.
+        seconds: since the batch script began.
+
+    Returns:
+        The exit status of the batch script, ``exit_code``.
+    """
+    value = read_json(submission)
+    trial = value["trials"][int(os.environ.get("SLURM_ARRAY_TASK_ID", 0))]
+    work_dir = submission.parents[1]
+    before = trial_state(work_dir, _entry(trial))
+    over = exit_code == ELSEWHERE or before.state not in ("pending", "interrupted")
+    if over or read_json(_check_file(submission)):  # a refused plan stays refused
+        return exit_code
+    # A trial that was stopped in good order says so itself, whatever became of its other ranks.
+    stopped = exit_code in STOPS or before.progress.get("state") == "interrupted"
+    if stopped:
+        reason = before.reason or "stopped before it began"
+        limit = Settings(**value["settings"]).minutes
+        if limit and seconds >= limit * 60 - value["settings"]["signal_seconds"] - 60:
+            reason = f"its time limit of {limit:g} min was near"
+    else:
+        by_signal = exit_code - 128 in set(signal.Signals)
+        died = 128 - exit_code if by_signal else exit_code
+        reason = record_death(work_dir, _entry(trial), died).reason or ""
+    most = value["settings"]["requeues"] if stopped else MAX_ATTEMPTS - 1
+    _requeue(before.folder, reason, "stopped" if stopped else "died", most)
+    return exit_code
+
+
+def _requeue(folder: Path, reason: str, kind: str, most: int) -> None:
+    """Put this task back into the queue, unless that was done ``most`` times for this ``kind``."""
+    array = os.environ.get("SLURM_ARRAY_JOB_ID")
+    job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ["SLURM_JOB_ID"]
+    noted = read_status(folder).get("requeues", [])
+    mine = [each for each in noted if (each["job"], each["kind"]) == (job, kind)]
+    if len(mine) >= most:
+        update_status(folder, state="interrupted", reason=f"{reason}; requeued {len(mine)} times")
+        return
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    this = {"job": job, "kind": kind, "reason": reason, "at": now}
+    update_status(
+        folder, state="interrupted", reason=f"{reason}; requeued", requeues=[*noted, this]
+    )
+    done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
+    if done.returncode:
+        words = " ".join(done.stderr.split())
+        update_status(folder, state="interrupted", reason=f"{reason}; cannot be requeued: {words}")
+
+
+def write_report(work_dir: str, command: Sequence[str]) -> None:
+    """The last job of a submission: write down how the tasks ended and run ``command``."""
+    try:
+        wait_while_completing(Path(work_dir))
+        settle(Path(work_dir))
+    except SlurmDownError as error:
+        print(f"Slurm does not answer: {error}", flush=True)
+    subprocess.run(command, check=True)
+
+
+def _entry(trial: str) -> Entry:
+    return Entry(trial, {}, "", 0)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "port":
+        print(free_port())
+    else:
+        sys.exit(after(Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])))

@@ -1,0 +1,100 @@
+"""Check a plan before its first trial starts."""
+
+import importlib
+import multiprocessing
+import signal
+from multiprocessing.connection import Connection
+from typing import Any
+
+from ablations.sweep.dataset import check_data
+from ablations.sweep.entry_points import EntryPoints
+from ablations.sweep.errors import UsageError
+from ablations.sweep.launchers.fork_server import fork_server
+from ablations.sweep.request import Request
+
+
+def preflight(request: Request, entry_points: EntryPoints, share: bool) -> dict[str, Any]:
+    """Build the plan's losses and check its data, in a process that may import torch.
+
+    Where trials share their data, that is not the process that they are forked from: the data may
+    not be there before this check, which can make it.
+
+    Args:
+        request: the plan.
+        entry_points: of the training side.
+        share: whether the trials will share their data.
+
+    Returns:
+        ``notes`` to print and ``data`` for the records.
+
+    Raises:
+        UsageError: something is wrong with the plan; the message is one line.
+    """
+    context: Any = multiprocessing.get_context("spawn")
+    if not share:
+        module = entry_points.check_configs.split(":")[0]
+        context = fork_server([module], [(entry_points.remember_code,)])
+    receiver, sender = context.Pipe(duplex=False)
+    seed = request.trials[0].seed
+    configs = [trial.config for trial in request.trials if trial.seed == seed]
+    process = context.Process(target=_check, args=(sender, entry_points, configs))
+    process.start()
+    sender.close()
+    try:
+        answer = receiver.recv()
+    except EOFError:
+        process.join()
+        raise UsageError(
+            f"checking the plan ended with status {process.exitcode}; see above"
+        ) from None
+    process.join()
+    return _passed(answer)
+
+
+def preflight_without_torch(request: Request) -> dict[str, Any]:
+    """The part of ``preflight`` that a login node can do: the data.
+
+    Raises:
+        UsageError: something is wrong with the data; the message is one line.
+    """
+    return _passed(check_data(request.trials[0].config))
+
+
+def _passed(answer: dict[str, Any]) -> dict[str, Any]:
+    if answer["errors"]:
+        raise UsageError("; ".join(answer["errors"][:3]))
+    return answer
+
+
+def _check(sender: Connection, entry_points: EntryPoints, configs: list[dict[str, Any]]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sender.send(check_plan(entry_points, configs))
+
+
+def check_plan(entry_points: EntryPoints, configs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Check losses, detectors, data and weights, in this process.
+
+    Args:
+        entry_points: of the training side.
+        configs: the resolved configs of the plan; those that differ in the seed alone may be left
+            out.
+
+    Returns:
+        ``errors``: one line each, empty when all is well; ``notes``: lines to print; ``data``: the
+        record's ``data`` with the path of each annotation file.
+    """
+    answer: dict[str, Any] = {
+        "errors": _call(entry_points.check_configs, configs),
+        "notes": [],
+        "data": {},
+    }
+    if not answer["errors"]:
+        answer = check_data(configs[0])
+    if not answer["errors"]:
+        answer["errors"] = _call(entry_points.fetch_weights, configs)
+    return answer
+
+
+def _call(entry_point: str, configs: list[dict[str, Any]]) -> list[str]:
+    module, function = entry_point.split(":")
+    return getattr(importlib.import_module(module), function)(configs)

@@ -1,0 +1,85 @@
+"""What one command asks for: a grid's trials in a work directory, new or begun."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ablations.store.files import read_json
+from ablations.store.manifest import Entry, Manifest, read_manifest, trial_folder
+from ablations.store.record import TRIAL
+from ablations.store.states import TrialState, trial_state
+from ablations.sweep.errors import UsageError
+from ablations.sweep.grid import Grid
+from ablations.sweep.plan import Trial, config_differences
+from ablations.sweep.reuse import Source
+
+WORTH_SHARING = 40_000  # images that the trials read in all; below, loading them ahead costs more
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for on the command line, resolved."""
+
+    grid: Grid
+    config: str
+    options: dict[str, Any]  # whatever changes results: cfg_options, smoke, gpus_per_trial
+    work_dir: Path
+    trials: Sequence[Trial]
+    sources: Sequence[Source] = ()  # sweeps to take trials over from
+
+    def entries(self) -> list[Entry]:
+        """The trials as the manifest lists them."""
+        return [
+            Entry(trial.id, trial.point.coordinates, trial.point.label, trial.seed)
+            for trial in self.trials
+        ]
+
+    def states(self) -> list[TrialState]:
+        """How the trials stand in the work directory."""
+        return [trial_state(self.work_dir, entry) for entry in self.entries()]
+
+
+def check_continues(request: Request) -> None:
+    """Refuse a work directory that was made with other options.
+
+    Raises:
+        UsageError: the options, the config or the grid have changed; the message says what.
+    """
+    manifest = read_manifest(request.work_dir)
+    if manifest is None:
+        if request.work_dir.is_dir() and any(request.work_dir.iterdir()):
+            raise UsageError(f"{request.work_dir} is not empty and holds no sweep")
+        return
+    old = {"grid": manifest.grid["name"], "config": manifest.config, **manifest.options}
+    new = {"grid": request.grid.name, "config": request.config, **request.options}
+    changed = config_differences(old, json.loads(json.dumps(new)))  # a manifest has no tuples
+    if not changed:
+        changed = _changed_trials(request, manifest)
+    if changed:
+        raise UsageError(
+            f"{request.work_dir} holds a sweep with other settings ({'; '.join(changed[:5])}); "
+            "use another --work-dir, or the settings it began with"
+        )
+
+
+def _changed_trials(request: Request, manifest: Manifest) -> list[str]:
+    """Where a point and seed of the sweep now mean another experiment than they did."""
+    known = {(entry.label, entry.seed): entry.id for entry in manifest.trials}
+    for trial in request.trials:
+        before = known.get((trial.point.label, trial.seed))
+        if before is not None and before != trial.id:
+            stored = read_json(trial_folder(request.work_dir, before) / TRIAL) or {}
+            return config_differences(stored.get("identity", {}), trial.identity) or [
+                trial.point.label
+            ]
+    return []
+
+
+def worth_sharing(request: Request, trials: int) -> bool:
+    """Whether it pays to load the training data once, before ``trials`` local trials are forked."""
+    config = request.trials[0].config
+    batch = config["train_dataloader"]["batch_size"]
+    images = batch * config["train_cfg"].get("max_iters", 0)
+    return images * trials > WORTH_SHARING

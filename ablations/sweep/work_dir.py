@@ -1,0 +1,146 @@
+"""Write a sweep's work directory: manifest, annotations, and a folder for each trial."""
+
+import contextlib
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ablations import machine
+from ablations.store.config import config_text
+from ablations.store.files import write_json, write_text
+from ablations.store.manifest import Entry, Manifest, read_manifest, trial_folder, write_manifest
+from ablations.store.record import CONFIG, RECORD, TRIAL, read_record
+from ablations.sweep.plan import Trial
+from ablations.sweep.request import Request
+from ablations.sweep.reuse import is_open, take_over
+
+WRITERS = 16  # files written at a time
+
+
+def write_sweep(
+    request: Request,
+    data: dict[str, Any],
+    command: Sequence[str],
+    say: Callable[[str], None] = print,
+) -> None:
+    """Add the request to its work directory: manifest, annotations, a folder for each trial, taken
+    over whole from the request's sources where they have it."""
+    work_dir = request.work_dir
+    _keep_annotations(work_dir, data)
+    manifest = read_manifest(work_dir) or Manifest(
+        sweep=work_dir.name,
+        grid=request.grid.describe(),
+        config=request.config,
+        options=request.options,
+        commands=[],
+        trials=[],
+    )
+    known = {(entry.id, entry.label, entry.seed) for entry in manifest.trials}
+    added = [
+        entry for entry in request.entries() if (entry.id, entry.label, entry.seed) not in known
+    ]
+    this = {
+        "command": " ".join(command),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine.description(),
+    }
+    write_manifest(
+        work_dir,
+        replace(
+            manifest,
+            grid=request.grid.describe(),
+            commands=[*manifest.commands, this],
+            trials=[*manifest.trials, *added],
+        ),
+    )
+    if request.sources:
+        _take_over(request, data, say)
+    _write_trials(request, data)
+
+
+def _take_over(request: Request, data: dict[str, Any], say: Callable[[str], None]) -> None:
+    planned = {trial.id: trial for trial in request.trials}
+    left = {s.entry.id: s.entry for s in request.states() if is_open(s)}
+    taken = 0
+    for id, entry in left.items():
+        trial_json = _trial_json(request, planned[id], entry, data)
+        taken += take_over(request.work_dir, entry, trial_json, request.sources, say)
+    names = ", ".join(str(source.work_dir) for source in request.sources)
+    say(f"taken over from {names}: {taken} of {len(left)} trials that are not done")
+
+
+def _write_trials(request: Request, data: dict[str, Any]) -> None:
+    texts: dict[int, str] = {}  # what trials share is formatted once
+
+    def write(trial: Trial, entry: Entry) -> None:
+        folder = trial_folder(request.work_dir, trial.id)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / CONFIG, _header(entry) + config_text(trial.config, texts))
+        write_json(folder / TRIAL, _trial_json(request, trial, entry, data))
+
+    new: dict[str, tuple[Trial, Entry]] = {}  # points that are one experiment share a trial
+    for trial, entry in zip(request.trials, request.entries(), strict=True):
+        if not (trial_folder(request.work_dir, trial.id) / TRIAL).is_file():
+            new.setdefault(trial.id, (trial, entry))
+    with ThreadPoolExecutor(WRITERS) as pool:  # each waits for the disk, twice
+        for done in [pool.submit(write, *pair) for pair in new.values()]:
+            done.result()
+
+
+def _header(entry: Entry) -> str:
+    return f'"""{entry.label}, seed {entry.seed}: the resolved config of trial {entry.id}."""\n\n'
+
+
+def _trial_json(
+    request: Request, trial: Trial, entry: Entry, data: dict[str, Any]
+) -> dict[str, Any]:
+    head = trial.config.get("model", {}).get("bbox_head", {})
+    loss = head.get("loss_cls", {}) if isinstance(head, dict) else {}
+    return {
+        "id": trial.id,
+        "sweep": request.work_dir.name,
+        "point": entry.point,
+        "label": entry.label,
+        "seed": entry.seed,
+        "loss": loss,
+        "data": data,
+        "identity": trial.identity,
+    }
+
+
+def _keep_annotations(work_dir: Path, data: dict[str, Any]) -> None:
+    """Copy the validation annotations, so that the sweep can be scored again without the data."""
+    val = data["val"]
+    kept = work_dir / f"annotations-{val['annotations']}.json"
+    if not kept.exists():
+        work_dir.mkdir(parents=True, exist_ok=True)
+        draft = kept.with_suffix(".draft")
+        shutil.copyfile(val["file"], draft)
+        draft.replace(kept)
+
+
+def set_failed_aside(request: Request) -> int:
+    """Let failed trials run again; their records are kept beside. Returns their number."""
+    count = 0
+    for trial in {trial.id: trial for trial in request.trials}.values():
+        folder = trial_folder(request.work_dir, trial.id)
+        record = read_record(folder)
+        if record is not None and record.status == "failed":
+            number = len(list(folder.glob("record-failed-*.json"))) + 1
+            (folder / RECORD).rename(folder / f"record-failed-{number}.json")
+            count += 1
+    return count
+
+
+def command_line() -> list[str]:
+    """The command as a person would type it."""
+    script = Path(sys.argv[0])
+    with contextlib.suppress(ValueError):
+        script = script.resolve().relative_to(Path.cwd())
+    return ["python", os.fspath(script), *sys.argv[1:]]

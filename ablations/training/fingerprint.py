@@ -1,0 +1,75 @@
+"""The protocol's fingerprint: what two trials must share before their numbers are compared."""
+
+from typing import Any
+
+import numpy as np
+from mmengine.config import Config
+
+from ablations.store.config import inner_dataset
+
+
+def fingerprint(cfg: Config, processes: int) -> dict[str, Any]:
+    """What the paper's protocol fixes, as this config has it.
+
+    ``scaled_from_batch`` is there where the learning rate and the iterations follow the batch: it
+    is the batch that the config's own are for (``sweep.schedule.scale_to_batch``).
+
+    Args:
+        cfg: a trial's resolved config.
+        processes: of the trial; the batch is theirs together.
+    """
+    model, head = cfg.model, cfg.model.get("bbox_head", {})
+    anchors = head.get("anchor_generator", {})
+    ratios = list(anchors.get("ratios", []))
+    scales = anchors.get("scales_per_octave", 0)
+    optimizer = cfg.optim_wrapper.optimizer
+    pipeline = list(inner_dataset(cfg.train_dataloader.dataset)["pipeline"])
+    prior = head.get("init_cfg", {}).get("override", {}).get("bias_prob")
+    normalised = "all processes' batches" if head.get("reduce_normaliser") else "a process's batch"
+    batch = cfg.train_dataloader.batch_size * processes
+    made_for = cfg.get("auto_scale_lr", {}).get("base_batch_size", batch)
+    # Only where the rule was applied: records of before it can still be merged with new ones.
+    scaled = {"scaled_from_batch": made_for} if batch != made_for else {}
+    return {
+        "detector": model.type,
+        "head": head.get("type", "").replace("CachedRetinaHead", "RetinaHead"),
+        "backbone": model.backbone.type,
+        "depth": model.backbone.get("depth"),
+        "width": model.backbone.get("base_channels", 64),
+        "subnet_convs": head.get("stacked_convs"),
+        "subnet_channels": head.get("feat_channels"),
+        "subnet_norm": (head.get("norm_cfg") or {}).get("type"),
+        "strides": list(anchors.get("strides", [])),
+        "octave_base_scale": anchors.get("octave_base_scale"),
+        "anchor_scales": scales,
+        "anchor_ratios": len(ratios),
+        "anchors_per_location": scales * len(ratios),
+        "scale": _shorter_side(pipeline),
+        "batch_size": batch,
+        "processes": processes,
+        "iterations": cfg.train_cfg.max_iters,
+        "optimizer": optimizer.type,
+        "lr": optimizer.lr,
+        "lr_steps": _steps(cfg.param_scheduler),
+        "weight_decay": optimizer.get("weight_decay"),
+        "momentum": optimizer.get("momentum"),
+        "flip": next((t.get("prob") for t in pipeline if t["type"] == "RandomFlip"), 0.0),
+        "pretrained": (model.backbone.get("init_cfg") or {}).get("checkpoint"),
+        "regression_loss": head.get("loss_bbox", {}).get("type"),
+        "loss_normaliser": f"assigned anchors of {normalised}",
+        "prior": 0.01 if "init_cfg" not in head else prior,
+        "data": cfg.get("dataset_info", {}).get("name"),
+        **scaled,
+    }
+
+
+def _shorter_side(pipeline: list[dict[str, Any]]) -> int | None:
+    scale = next((t.get("scale") for t in pipeline if t["type"] == "Resize"), None)
+    return int(np.min(scale)) if scale is not None else None
+
+
+def _steps(schedulers: list[dict[str, Any]]) -> list[int] | str:
+    for scheduler in schedulers:
+        if scheduler["type"] == "MultiStepLR":
+            return list(scheduler["milestones"])
+    return schedulers[-1]["type"] if schedulers else []

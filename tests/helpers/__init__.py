@@ -1,0 +1,1 @@
+"""What tests of several parts share: fabricated sweeps, stand-ins, small data sets."""

@@ -1,6 +1,0 @@
-"""The fabricated sweeps live beside the analysis tests."""
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "analysis"))
