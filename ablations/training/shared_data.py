@@ -18,11 +18,13 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 import ablations.training.trial  # noqa: F401
+from ablations.training.prefix import share_prefix
 from ablations.training.stream import share
 
 
 def load() -> None:
-    """Load the data set of the config's training loader, if that is a stream."""
+    """Load the data set of the config's training loader, if that is a stream, and compute what the
+    backbone's frozen part makes of it."""
     cv2.setNumThreads(0)  # no thread may be there when a trial is forked
     torch.set_num_threads(1)
     config = Config.fromfile(os.environ["ABLATIONS_SHARE"])
@@ -32,7 +34,8 @@ def load() -> None:
             DefaultScope.overwrite_default_scope(config.get("default_scope", "mmdet")),
             contextlib.redirect_stdout(io.StringIO()),
         ):
-            share(data)
+            stream = share(data)
+            share_prefix(config, stream)
     gc.freeze()  # the collector would copy what is shared by looking at it
 
 

@@ -32,6 +32,7 @@ from ablations.training.distributed import bare_model, distribute, in_any_proces
 from ablations.training.latency import inference_ms
 from ablations.training.protocol import fingerprint
 from ablations.training.wandb_backend import conclude
+from ablations.training.weights import check_unchanged
 
 _PACKAGES = (
     *("torch", "torchvision", "mmengine", "mmcv", "mmdet"),
@@ -137,6 +138,7 @@ def _build_runner(folder: Path, trial: dict[str, Any]) -> Runner:
         evaluator["outfile"] = str(folder / waist.PREDICTIONS)
         evaluator["collect_dir"] = str(folder / ".collected")
     distribute(cfg)
+    check_unchanged(cfg, trial.get("identity", {}))
     if in_any_process((folder / waist.CHECKPOINT).is_file()):
         cfg.load_from = str(folder / waist.CHECKPOINT)
         cfg.resume = True
