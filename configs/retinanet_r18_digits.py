@@ -4,6 +4,10 @@ _base_ = ["_base_/retinanet_r18_narrow.py", "_base_/digits.py", "_base_/runtime.
 
 protocol = "embedded"  # which of a grid's values fit this detector
 
+# Made by `make pretrained` of the training split alone; the file beside it says how.
+weights = "{{ fileDirname }}/pretrained/digits_r18.pth"
+model = dict(backbone=dict(init_cfg=dict(type="Pretrained", checkpoint=weights)))
+
 max_iters = 1000
 warmup = 250
 train_cfg = dict(type="StreamTrainLoop", max_iters=max_iters, val_interval=max_iters)

@@ -1,6 +1,7 @@
 """From a grid, a config and seeds to trials, each with an id that hashes what changes its result.
 
-Planning reads files and nothing else: no data, no torch.
+Planning reads files and nothing else: no data, no torch. Of pretrained weights it reads the file,
+since a trial's id hashes what is in it.
 """
 
 import ast
@@ -16,6 +17,7 @@ from mmengine.config import Config
 
 from ablations.shipped import configs_folder
 from ablations.store.config import inner_dataset
+from ablations.store.weights import content, is_pretrained
 from ablations.sweep.errors import UsageError, one_of
 from ablations.sweep.grid import Grid, Point
 from ablations.sweep.schedule import (
@@ -50,11 +52,18 @@ _IRRELEVANT = {
     "prefetch_factor",
     "backend_args",
     "limit_mb",
+    "prefix_mb",
     "cache_images",
     "outfile",
 }
-# Hooks that watch a trial without touching it.
-_WATCHERS = {"LossCurveHook", "ProgressHook", "ProbabilityHook", "ResumableCheckpointHook"}
+# Hooks that watch a trial without touching its result.
+_WATCHERS = {
+    "LossCurveHook",
+    "ProgressHook",
+    "ProbabilityHook",
+    "ResumableCheckpointHook",
+    "SharedPrefixHook",
+}
 
 
 @dataclass(frozen=True)
@@ -170,7 +179,8 @@ def plan(config: dict[str, Any], grid: Grid, seeds: Sequence[int]) -> Iterator[T
     """All trials, seed by seed, so that a sweep cut short has whole seeds.
 
     Raises:
-        UsageError: the grid sets a path that the config does not have.
+        UsageError: the grid sets a path that the config does not have, or a file of pretrained
+            weights is missing or has changed.
     """
     resolved = [_resolved(config, point) for point in grid.points]
     reduced: Reduced = {}
@@ -213,11 +223,20 @@ def _identity(config: dict[str, Any], reduced: Reduced) -> dict[str, Any]:
     evaluator = kept.get("val_evaluator")
     if isinstance(evaluator, dict):  # the data set's own annotations, named below
         kept["val_evaluator"] = {k: v for k, v in evaluator.items() if k != "ann_file"}
+    if isinstance(kept.get("load_from"), str):
+        kept["load_from"] = _content(kept["load_from"])
     if "dataset_info" not in kept:
         wrapped = config.get("train_dataloader", {}).get("dataset", {})
         root = inner_dataset(wrapped).get("data_root")
         kept["dataset_info"] = {"name": Path(root).name if root else "unnamed"}
     return {key: _without(value, reduced) for key, value in kept.items()}
+
+
+def _content(checkpoint: str) -> str:
+    try:
+        return content(checkpoint)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def _without(node: Any, reduced: Reduced) -> Any:
@@ -229,6 +248,8 @@ def _without(node: Any, reduced: Reduced) -> Any:
                     for key, value in node.items()
                     if key not in _IRRELEVANT
                 }
+                if is_pretrained(node):
+                    less["checkpoint"] = _content(node["checkpoint"])
             else:
                 less = [_without(item, reduced) for item in node]
             reduced[id(node)] = node, less

@@ -18,6 +18,7 @@ from ablations.training import (  # noqa: E402
     layout,  # noqa: F401
     loss_curve,  # noqa: F401
     metric,  # noqa: F401
+    prefix,  # noqa: F401
     probabilities,  # noqa: F401
     progress,  # noqa: F401
     stream,  # noqa: F401

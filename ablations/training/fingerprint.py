@@ -6,6 +6,7 @@ import numpy as np
 from mmengine.config import Config
 
 from ablations.store.config import inner_dataset
+from ablations.store.weights import described
 
 
 def fingerprint(cfg: Config, processes: int) -> dict[str, Any]:
@@ -23,6 +24,7 @@ def fingerprint(cfg: Config, processes: int) -> dict[str, Any]:
     ratios = list(anchors.get("ratios", []))
     scales = anchors.get("scales_per_octave", 0)
     optimizer = cfg.optim_wrapper.optimizer
+    weights = (model.backbone.get("init_cfg") or {}).get("checkpoint")
     pipeline = list(inner_dataset(cfg.train_dataloader.dataset)["pipeline"])
     prior = head.get("init_cfg", {}).get("override", {}).get("bias_prob")
     normalised = "all processes' batches" if head.get("reduce_normaliser") else "a process's batch"
@@ -33,7 +35,7 @@ def fingerprint(cfg: Config, processes: int) -> dict[str, Any]:
     return {
         "detector": model.type,
         "head": head.get("type", "").replace("CachedRetinaHead", "RetinaHead"),
-        "backbone": model.backbone.type,
+        "backbone": model.backbone.type.replace("PrefixResNet", "ResNet"),
         "depth": model.backbone.get("depth"),
         "width": model.backbone.get("base_channels", 64),
         "subnet_convs": head.get("stacked_convs"),
@@ -54,7 +56,8 @@ def fingerprint(cfg: Config, processes: int) -> dict[str, Any]:
         "weight_decay": optimizer.get("weight_decay"),
         "momentum": optimizer.get("momentum"),
         "flip": next((t.get("prob") for t in pipeline if t["type"] == "RandomFlip"), 0.0),
-        "pretrained": (model.backbone.get("init_cfg") or {}).get("checkpoint"),
+        "pretrained": described(weights) if weights else None,
+        "frozen_stages": model.backbone.get("frozen_stages", -1),
         "regression_loss": head.get("loss_bbox", {}).get("type"),
         "loss_normaliser": f"assigned anchors of {normalised}",
         "prior": 0.01 if "init_cfg" not in head else prior,

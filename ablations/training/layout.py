@@ -1,5 +1,6 @@
 """How tensors lie in memory, and how a batch gets there."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,6 +11,14 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the frozen first part of a backbone made of an image or of a batch (``prefix``)."""
+
+    values: Tensor  # [H, W, C] of an image, [N, C, H, W] in channels-last order of a batch
+    image_shape: tuple[int, int]
 
 
 @HOOKS.register_module()
@@ -35,11 +44,24 @@ class StackedPreprocessor(DetDataPreprocessor):
     """
 
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
-        """As mmdet's: ``inputs`` float [N, 3, H, W], normalised, and the data samples."""
-        images: list[Tensor] = data["inputs"]
+        """As mmdet's: ``inputs`` float [N, 3, H, W], normalised, and the data samples. Images whose
+        features are known come as ``Features``, and so does their batch."""
+        images: list[Any] = data["inputs"]
         samples: Any = data.get("data_samples")
+        if isinstance(images[0], Features):
+            height, width = images[0].image_shape
+            batch = torch.stack([image.values for image in images]).permute(0, 3, 1, 2)
+            samples = self._prepared(samples, (height, width))
+            return {"inputs": Features(batch, (height, width)), "data_samples": samples}
+        if not self.is_plain(images, samples):
+            return super().forward(data, training)
+        batch, shape = self.normalised(images), tuple(images[0].shape[-2:])
+        return {"inputs": batch, "data_samples": self._prepared(samples, shape)}
+
+    def is_plain(self, images: Any, samples: Any) -> bool:
+        """Whether a batch needs nothing but to be stacked and normalised."""
         height, width = images[0].shape[-2:]
-        plain = (
+        return (
             isinstance(images, list)
             and samples is not None
             and all(image.shape == images[0].shape for image in images)
@@ -47,15 +69,18 @@ class StackedPreprocessor(DetDataPreprocessor):
             and not (self.pad_mask or self.pad_seg or self.batch_augments)
             and self._enable_normalize
         )
-        if not plain:
-            return super().forward(data, training)
+
+    def normalised(self, images: list[Tensor]) -> Tensor:
+        """Images of one size as one batch, float [N, 3, H, W] in channels-last order."""
         batch = torch.stack(images).to(self.device, non_blocking=True)
         batch = batch.to(self.mean.dtype)  # before the flip: bytes are slow to move on a CPU
         if self._channel_conversion:
             batch = batch.flip(1)
         batch.sub_(self.mean).div_(self.std)
-        batch = batch.contiguous(memory_format=torch.channels_last)
-        shape = (height, width)
+        return batch.contiguous(memory_format=torch.channels_last)
+
+    def _prepared(self, samples: Any, shape: tuple[int, int]) -> Any:
+        """The samples, told the size of the batch, where the batch is."""
         for sample in samples:
             if sample.metainfo.get("batch_input_shape") != shape:
                 sample.set_metainfo({"batch_input_shape": shape, "pad_shape": shape})
@@ -65,4 +90,4 @@ class StackedPreprocessor(DetDataPreprocessor):
             from mmdet.models.utils.misc import samplelist_boxtype2tensor
 
             samplelist_boxtype2tensor(samples)
-        return {"inputs": batch, "data_samples": samples}
+        return samples

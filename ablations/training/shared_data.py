@@ -14,11 +14,12 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 import ablations.training.trial  # noqa: F401
+from ablations.training.prefix import share_prefix
 from ablations.training.stream import share
 
 
 def load(config: str) -> None:
-    """Load the training data for all processes that this one will fork.
+    """Load the training data, and compute the backbone's frozen prefix, for all forked trials.
 
     Where it cannot be loaded here, every trial loads its own and says what is wrong.
 
@@ -42,5 +43,6 @@ def _load(config: Config) -> None:
             DefaultScope.overwrite_default_scope(config.get("default_scope", "mmdet")),
             contextlib.redirect_stdout(io.StringIO()),
         ):
-            share(data)
+            stream = share(data)
+            share_prefix(config, stream)
     gc.freeze()  # the collector would copy what is shared by looking at it

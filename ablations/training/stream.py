@@ -7,7 +7,7 @@ images in the same order with the same flips, and a resumed trial goes on where 
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from mmengine.runner import IterBasedTrainLoop
 from torch.utils.data import Dataset, Sampler
 
 from ablations.machine import cpu_cores, memory_bytes
+from ablations.training.layout import Features
 
 DETERMINISTIC = {"LoadImageFromFile", "LoadAnnotations", "Resize", "PackDetInputs"}
 """Transforms whose result follows from the image alone."""
@@ -88,12 +89,19 @@ class StreamDataset:
         seed: of the draws; the trial's (``plan`` sets it).
         limit_mb: how many megabytes of packed images to keep, 0 keeps none. By default a process
             may keep its share of a sixteenth of the memory, with a trial on each of the cores.
+        prefix_mb: how many megabytes of features of the backbone's frozen part may be shared by the
+            trials of a sweep (``prefix``), 0 shares none. By default a sixteenth of the memory.
     """
 
     def __init__(
-        self, dataset: dict[str, Any] | BaseDataset, seed: int = 0, limit_mb: int | None = None
+        self,
+        dataset: dict[str, Any] | BaseDataset,
+        seed: int = 0,
+        limit_mb: int | None = None,
+        prefix_mb: int | None = None,
     ) -> None:
         self._kept: dict[int, dict[str, Any]] = {}
+        self._features: Sequence[Features] | None = None
         if isinstance(dataset, dict):
             dataset, self._kept = _shared.get(_key(dataset)) or (DATASETS.build(dataset), {})
         self.dataset = dataset
@@ -105,10 +113,22 @@ class StreamDataset:
             memory_bytes() // MEMORY_SHARE // cpu_cores() if limit_mb is None else limit_mb * 2**20
         )
         self._room = limit - kept  # bytes
+        self.prefix_room = (
+            memory_bytes() // MEMORY_SHARE if prefix_mb is None else prefix_mb * 2**20
+        )
 
     @property
     def metainfo(self) -> dict[str, Any]:
         return self.dataset.metainfo
+
+    @property
+    def kept(self) -> Mapping[int, dict[str, Any]]:
+        """The packed images in memory, by index."""
+        return self._kept
+
+    def take_features(self, features: Sequence[Features]) -> None:
+        """Give these in place of the images, all of which are kept."""
+        self._features = features
 
     def full_init(self) -> None:
         self.dataset.full_init()
@@ -124,6 +144,8 @@ class StreamDataset:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         kept = self._kept.get(int(index))
+        if kept is not None and self._features is not None:
+            return kept | {"inputs": self._features[int(index)]}
         if kept is not None:
             return dict(kept)
         if not self._fixed:
@@ -142,7 +164,7 @@ class StreamDataset:
         torch.default_generator.manual_seed(int(draw))
 
 
-def share(config: dict[str, Any]) -> None:
+def share(config: dict[str, Any]) -> StreamDataset:
     """Load the data of a ``StreamDataset``'s config for all processes that this one will fork: the
     annotations, and the packed images where they are kept and there is room for all of them."""
     options = {name: value for name, value in config.items() if name != "type"}
@@ -153,6 +175,7 @@ def share(config: dict[str, Any]) -> None:
         for index in range(len(stream)):
             stream[index]
     _shared[_key(config["dataset"])] = stream.dataset, stream._kept
+    return stream
 
 
 def _key(config: dict[str, Any]) -> str:

@@ -33,6 +33,7 @@ from ablations.training.fingerprint import fingerprint
 from ablations.training.latency import inference_ms
 from ablations.training.loss_curve import Diverged, LossCurveHook
 from ablations.training.wandb_backend import close_run
+from ablations.training.weights import check_unchanged
 
 _PACKAGES = (
     *("torch", "torchvision", "mmengine", "mmcv", "mmdet"),
@@ -136,6 +137,7 @@ def _build_runner(folder: Path, trial: dict[str, Any]) -> Runner:
         evaluator["outfile"] = str(folder / files.PREDICTIONS)
         evaluator["collect_dir"] = str(folder / ".collected")
     distribute(cfg)
+    check_unchanged(cfg, trial.get("identity", {}))
     if in_any_process((folder / files.CHECKPOINT).is_file()):
         cfg.load_from = str(folder / files.CHECKPOINT)
         cfg.resume = True

@@ -19,7 +19,7 @@ model = dict(
         pad_size_divisor=32,
     ),
     backbone=dict(
-        type="ResNet",
+        type="PrefixResNet",  # mmdet's ResNet; a sweep's trials share what its frozen part computes
         depth=18,
         stem_channels=8,
         base_channels=16,
@@ -27,8 +27,9 @@ model = dict(
         strides=(1, 2),
         dilations=(1, 1),
         out_indices=(1,),
+        frozen_stages=1,
         norm_cfg=dict(type="BN", requires_grad=True),
-        norm_eval=False,
+        norm_eval=True,
         style="pytorch",
     ),
     neck=dict(
