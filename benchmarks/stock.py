@@ -61,6 +61,7 @@ def stock(config: dict[str, Any]) -> dict[str, Any]:
         config.pop(name, None)
     model = config["model"]
     model["data_preprocessor"]["type"] = "DetDataPreprocessor"
+    model["backbone"]["type"] = "ResNet"
     model["bbox_head"]["type"] = "RetinaHead"
     model["bbox_head"]["loss_cls"] = _loss(model["bbox_head"]["loss_cls"])
     config["optim_wrapper"]["optimizer"].pop("fused", None)

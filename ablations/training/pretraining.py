@@ -9,6 +9,7 @@ slightly different, so that the file is what trials begin from, not the recipe.
 """
 
 import argparse
+import io
 import json
 import shlex
 import sys
@@ -38,6 +39,7 @@ SIZE = 48  # pixels, of a crop
 MARGIN = (1.0, 1.8)  # side of a crop, in longer sides of its digit
 JITTER = 0.15  # of a crop's side, that its centre may be off
 BACKGROUNDS = 3000  # crops
+BACKGROUND_SIDES = (24.0, 60.0)  # pixels
 MAX_TOUCH = 0.05  # of a background crop's area, that a digit's box may cover
 BATCH = 64
 EPOCHS = 6
@@ -105,7 +107,7 @@ def _background(
 ) -> tuple[Any, float] | None:
     """Centre and side of a square that hardly touches a digit; ``None`` if 20 draws find none."""
     for _ in range(20):
-        side = rng.uniform(*digits.GLYPH_SIZES)
+        side = rng.uniform(*BACKGROUND_SIDES)
         low = rng.uniform(0, width - side, 2)
         overlap = np.minimum(low + side, boxes[:, :2] + boxes[:, 2:]) - np.maximum(
             low, boxes[:, :2]
@@ -192,9 +194,9 @@ def pretrain(config: Config, root: Path, out: Path, seed: int) -> dict[str, Any]
     accuracy = fit(classifier, config.model, crops, seed)
     out.parent.mkdir(parents=True, exist_ok=True)
     weights = {name: value.contiguous() for name, value in classifier.backbone.state_dict().items()}
-    draft = out.with_name(f".{out.name}.draft")
-    torch.save({"state_dict": weights}, draft)
-    draft.replace(out)
+    buffer = io.BytesIO()  # a file would hold its own name
+    torch.save({"state_dict": weights}, buffer)
+    out.write_bytes(buffer.getvalue())
     note = {
         "sha256": sha256(out),
         "command": "python -m ablations.training.pretraining " + shlex.join(sys.argv[1:]),
