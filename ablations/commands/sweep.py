@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ablations.shipped import command
 from ablations.store.lease import Lease, LeaseHeldError
 from ablations.store.manifest import Entry, trial_folder
 from ablations.store.record import CONFIG
@@ -107,8 +108,8 @@ def _launch(request: Request, todo: Sequence[Entry], share: bool) -> Launch:
 def report_command(work_dir: Path, wandb: str) -> list[str]:
     """What a cluster runs to write the report, and to send it, when the sweep has ended."""
     module = [sys.executable, "-m", "ablations.commands.report"]
-    command = [*module, str(work_dir), "--out", str(REPORTS / work_dir.name)]
-    return [*command, "--wandb"] if wandb == "online" else command
+    written = [*module, str(work_dir), "--out", str(REPORTS / work_dir.name)]
+    return [*written, "--wandb"] if wandb == "online" else written
 
 
 def _report(work_dir: Path, changed: bool) -> None:
@@ -139,4 +140,4 @@ def upload(work_dir: Path, report: Path, online: bool) -> None:
         else:
             print(f"W&B: {sync([work_dir])}", flush=True)
     if left := len(unsent([work_dir])):
-        print(f"W&B: {left} runs to send; python runners/report.py {work_dir} --wandb sends them")
+        print(f"W&B: {left} runs are not uploaded; {command('report')} {work_dir} --wandb does it")

@@ -7,15 +7,16 @@ there, and without it sizes its output for a softmax, with a logit for backgroun
 wrong in a config is refused when the module is built. Shapes: `ablations.losses.functional`. Each
 class takes the parameters of its formula and, as ``options``, those of `PairwiseLoss`.
 
-A loss of your own needs a formula in x_t, the logit of the true side (automatic differentiation
-does the rest), and a name:
+A loss of your own needs a name and a formula in x_t, the logit of the true side. Its gradient comes
+from automatic differentiation, so it must be finite at every logit: here 1 - p_t^q is written with
+``expm1`` and ``logsigmoid``: the gradient of ``torch.sigmoid(x_t) ** q`` is NaN at x_t = -100.
 
     @dataclass(frozen=True)
     class GeneralizedCrossEntropy(Formula):  # arXiv:1805.07836
         q: float = 0.7
 
         def value(self, x_t):
-            return (1 - torch.sigmoid(x_t) ** self.q) / self.q
+            return -torch.expm1(self.q * F.logsigmoid(x_t)) / self.q
 
     @LOSSES.register_module()
     class GeneralizedCrossEntropyLoss(PairwiseLoss):

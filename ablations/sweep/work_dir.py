@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ablations import machine
+from ablations.shipped import called_ablate
 from ablations.store.config import config_text
 from ablations.store.files import write_json, write_text
 from ablations.store.manifest import Entry, Manifest, read_manifest, trial_folder, write_manifest
@@ -140,6 +141,8 @@ def set_failed_aside(request: Request) -> int:
 
 def command_line() -> list[str]:
     """The command as a person would type it."""
+    if called_ablate():
+        return list(sys.argv)
     script = Path(sys.argv[0])
     with contextlib.suppress(ValueError):
         script = script.resolve().relative_to(Path.cwd())

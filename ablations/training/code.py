@@ -21,6 +21,8 @@ def code_state() -> dict[str, Any]:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != root.resolve():
+            return {}  # installed below somebody's checkout, which is not this code's
         changed = git("status", "--porcelain", "--", ".", ":(exclude)reports")
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(changed)}
     except (OSError, subprocess.CalledProcessError):

@@ -13,6 +13,7 @@ from typing import Any
 import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
+from ablations.shipped import command
 from ablations.store.files import write_json
 from ablations.store.states import StateReader
 from ablations.sweep.errors import UsageError
@@ -68,7 +69,7 @@ class SlurmLauncher:
             lines = [f"submitted {len(submission.trials)} trials as Slurm job {submission.job}"]
             if submission.report:
                 lines.append(f"job {submission.report} writes the report when they have ended")
-        status = f"python runners/status.py {launch.work_dir}"
+        status = f"{command('status')} {launch.work_dir}"
         return "\n".join([*lines, f"follow: {status}", f"cancel: {status} --cancel"])
 
     def run(self, launch: Launch, watch: Watch) -> None:
