@@ -1,5 +1,6 @@
 """Every link of the markdown files leads somewhere, and every example in them runs."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -156,10 +157,19 @@ def test_a_loss_of_your_own_is_built_and_differentiated(own_loss) -> None:
 
 
 @pytest.mark.slow  # minutes: it trains
-def test_a_loss_of_your_own_trains(own_loss, folder: Path, digits: Path) -> None:
+def test_a_loss_of_your_own_trains(folder: Path, digits: Path) -> None:
     (folder / "data").symlink_to(digits.parent)
     flags = ["--grid", "my_grid.py", "--config", "my_config.py", "--smoke", "--no-report"]
-    assert sweep.main([*flags, "--wandb", "disabled"]) == 0
+    done = subprocess.run(
+        [sys.executable, str(REPOSITORY / "runners" / "sweep.py"), *flags],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY), "WANDB_MODE": "disabled"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "4 finished" in done.stdout
 
 
 def test_the_notebook_example(tmp_path: Path, monkeypatch) -> None:
