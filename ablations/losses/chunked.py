@@ -1,9 +1,9 @@
 """Evaluate any formula on the CPU, chunk by chunk, with PyTorch's operators.
 
-Detection makes nearly every anchor-class pair a negative. So no one-hot target is built: each chunk
-of logits, small enough to stay in the cache, is evaluated as if every pair were a negative; then
-what is not one (ignored anchors, the positives' own classes) is set to zero, and the few positives
-are written on top.
+In detection nearly every anchor-class pair is a negative. So no one-hot target is built. Each chunk
+of logits, small enough to stay in the cache, is evaluated as if every pair were a negative. Then
+ignored anchors and the positives' own classes are set to zero, and the few positives are written
+there.
 """
 
 from __future__ import annotations
