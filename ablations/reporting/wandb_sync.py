@@ -70,9 +70,9 @@ class Part:
             return False
 
     def named_in(self, line: str) -> bool:
-        """Whether a line of wandb's is about this run: as ``[project/id]``, or by its folder.
+        """Whether a line of wandb's names this run: as ``[project/id]``, or by its folder.
 
-        The id alone will not do: that of the report is the sweep's name, which is in every path.
+        The id alone is not enough: the report's id is the sweep's name, which is in every path.
         """
         folder = self.file.parent.name
         return any(name in line for name in (f"/{self.run_id}]", f'{folder}"', f"{folder}/"))
@@ -80,8 +80,8 @@ class Part:
 
 @dataclass
 class Outcome:
-    """Run ids: uploaded whole (``sent``), uploaded up to now while the trial runs (``partly``), or not
-    at all (``failed``, with the reason)."""
+    """Run ids: uploaded whole (``sent``), uploaded up to now while the trial runs (``partly``), or
+    not at all (``failed``, with the reason)."""
 
     sent: list[str] = field(default_factory=list)
     partly: list[str] = field(default_factory=list)
@@ -89,7 +89,7 @@ class Outcome:
 
     def __str__(self) -> str:
         counts = [f"{len(self.sent)} runs sent"]
-        counts += [f"{len(self.partly)} sent as far as they are"] if self.partly else []
+        counts += [f"{len(self.partly)} sent up to now"] if self.partly else []
         if self.failed:
             reason = next(iter(self.failed.values()))
             counts += [f"{len(self.failed)} not sent ({next(iter(self.failed))}: {reason})"]
