@@ -40,8 +40,8 @@ def pairwise_loss(
         pair: the loss of one pair.
         logits: [N, C], floating point. Half precision is computed and reduced in float32.
         target: [N], integer; a class in [0, C), or C for background.
-        weight: [N], [N, 1], [N, C] or [N * C]; 0 leaves the anchor (or pair) out, whatever its
-            logits. It is a constant: a weight that requires grad is refused.
+        weight: [N], [N, 1], [N, C] or [N * C]; 0 leaves the anchor (or pair) out; its logits
+            may be NaN. It is a constant: a weight that requires grad is refused.
         reduction: 'none' returns [N, C] (float32 for half-precision logits), 'sum' the sum over all
             pairs, 'mean' the sum divided by ``avg_factor`` (mmdet's way: the number of positive
             anchors), or by N * C without one.

@@ -39,7 +39,7 @@ class Pairs:
         loss: of one pair.
         logits: [N, C].
         target: [N], integer labels; C is background.
-        weight: None, or [N, 1] or [N, C] of type ``dtype``; 0 leaves out, whatever the logits hold.
+        weight: None, or [N, 1] or [N, C] of type ``dtype``; 0 leaves out, even a NaN logit.
         scale: multiplies every loss.
     """
 

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-PROJECT = "loss-ablations"  # unless WANDB_PROJECT says otherwise
+PROJECT = "loss-ablations"  # default of WANDB_PROJECT
 MODES = ("offline", "online", "disabled")
 FOLDER = "wandb"  # beside a trial's record: wandb/offline-run-<time>-<run id>/run-<run id>.wandb
 

@@ -24,7 +24,7 @@ class Request:
 
     grid: Grid
     config: str
-    options: dict[str, Any]  # whatever changes results: cfg_options, smoke, gpus_per_trial
+    options: dict[str, Any]  # all that changes results: cfg_options, smoke, gpus_per_trial
     work_dir: Path
     trials: Sequence[Trial]
     sources: Sequence[Source] = ()  # sweeps to take trials over from

@@ -89,7 +89,7 @@ def with_reusable(
 
 
 def is_open(state: TrialState) -> bool:
-    """Whether a trial may be taken over: it is not done, and nobody is at work on it."""
+    """Whether a trial may be taken over: it is neither done nor running."""
     return state.record is None and state.state != "running"
 
 

@@ -22,7 +22,7 @@ def code_state() -> dict[str, Any]:
 
     try:
         if Path(git("rev-parse", "--show-toplevel")).resolve() != root.resolve():
-            return {}  # installed below somebody's checkout, which is not this code's
+            return {}  # the package is installed inside another project's checkout
         changed = git("status", "--porcelain", "--", ".", ":(exclude)reports")
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(changed)}
     except (OSError, subprocess.CalledProcessError):

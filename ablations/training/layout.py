@@ -80,7 +80,7 @@ class StackedPreprocessor(DetDataPreprocessor):
         return batch.contiguous(memory_format=torch.channels_last)
 
     def _prepared(self, samples: Any, shape: tuple[int, int]) -> Any:
-        """The samples, told the size of the batch, where the batch is."""
+        """The samples on the batch's device, with the batch's size in their metainfo."""
         for sample in samples:
             if sample.metainfo.get("batch_input_shape") != shape:
                 sample.set_metainfo({"batch_input_shape": shape, "pad_shape": shape})

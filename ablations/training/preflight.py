@@ -45,7 +45,7 @@ def check_planned(folders: list[Path]) -> list[str]:
 
 
 def fetch_weights(configs: list[dict[str, Any]]) -> list[str]:
-    """Make pretrained weights available; one line for each that cannot be had."""
+    """Make pretrained weights available; one line for each that is missing."""
     return missing_weights(configs)
 
 

@@ -241,7 +241,7 @@ def _check(executor: submitit.SlurmExecutor, tasks: int = 1) -> None:
     """Have Slurm check the request without queueing it.
 
     Raises:
-        UsageError: it refuses, in its words.
+        UsageError: Slurm refuses; the message is Slurm's.
     """
     if tasks > 1:
         executor.parameters["map_count"] = tasks
@@ -257,7 +257,7 @@ def _check(executor: submitit.SlurmExecutor, tasks: int = 1) -> None:
 
 
 class _slurm_errors:  # noqa: N801 - reads as a statement
-    """Turns a refused submission into a ``UsageError`` with Slurm's words."""
+    """Turns a refused submission into a ``UsageError`` with Slurm's message."""
 
     def __enter__(self) -> None: ...
 
