@@ -1,4 +1,4 @@
-"""Time the focal loss beside mmdet's, mmcv's, torchvision's and fvcore's.
+"""Time the focal loss beside mmdet's and torchvision's.
 
     python -m benchmarks.bench_losses [--out reports/benchmarks/losses.md] [--threads 1]
 

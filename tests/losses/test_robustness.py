@@ -1,4 +1,4 @@
-"""Extremes, half precision, autograd's corners, compilation, and input nobody should pass."""
+"""Extreme logits, half precision, special cases of autograd, compilation, and bad input."""
 
 import ast
 import textwrap
