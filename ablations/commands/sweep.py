@@ -2,9 +2,9 @@
 
     python runners/sweep.py --grid gamma_alpha
 
-The same command again continues: finished trials are skipped, interrupted ones go on from their
-checkpoint, new seeds are added. Exit status: 0 every trial finished (one that diverged is
-finished), 1 some trial failed, 2 bad usage (nothing started), 130 interrupted.
+The same command again continues: finished trials are skipped, interrupted ones resume from their
+checkpoint, new seeds are added. Exit status: 0 every trial finished (a diverged trial is finished),
+1 some trial did not, 2 bad usage (nothing was started), 130 interrupted.
 """
 
 import os
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ablations.shipped import command
 from ablations.store.lease import Lease, LeaseHeldError
 from ablations.store.manifest import Entry, trial_folder
 from ablations.store.record import CONFIG
@@ -56,7 +57,7 @@ def _run(args: Any) -> int:
     if args.dry_run:
         cli.print_plan(args, request)
         return 0
-    os.environ["WANDB_MODE"] = args.wandb  # the trials inherit it
+    os.environ["WANDB_MODE"] = args.wandb  # for the trials, which inherit it
     launcher = cli.make_launcher(args, TRAINING, report_command(request.work_dir, args.wandb))
     with Lease(request.work_dir):
         if args.retry_failed:
@@ -66,7 +67,7 @@ def _run(args: Any) -> int:
         share = launcher.trains_here and worth_sharing(request, len(todo))
         if todo:
             _prepare(request, launcher.trains_here, share)
-            todo = cli.unfinished(request)  # without those taken over from other sweeps
+            todo = cli.unfinished(request)  # fewer, if some were taken over
         if todo:
             print(cli.headline(args, request), flush=True)
             launch = _launch(request, todo, share)
@@ -105,14 +106,14 @@ def _launch(request: Request, todo: Sequence[Entry], share: bool) -> Launch:
 
 
 def report_command(work_dir: Path, wandb: str) -> list[str]:
-    """What a cluster runs to write the report, and to send it, when the sweep has ended."""
+    """The command by which a cluster writes, and perhaps uploads, the report at the end."""
     module = [sys.executable, "-m", "ablations.commands.report"]
-    command = [*module, str(work_dir), "--out", str(REPORTS / work_dir.name)]
-    return [*command, "--wandb"] if wandb == "online" else command
+    written = [*module, str(work_dir), "--out", str(REPORTS / work_dir.name)]
+    return [*written, "--wandb"] if wandb == "online" else written
 
 
 def _report(work_dir: Path, changed: bool) -> None:
-    """Write the sweep's report, unless there is one and nothing has changed."""
+    """Write the report, unless there is one and no trial has changed."""
     out = REPORTS / work_dir.name
     if changed or not (out / "README.md").is_file():
         from ablations.reporting.report import write_report
@@ -122,7 +123,7 @@ def _report(work_dir: Path, changed: bool) -> None:
 
 
 def upload(work_dir: Path, report: Path, online: bool) -> None:
-    """Upload what W&B does not have yet, if that was asked for; otherwise print how to.
+    """Upload what W&B does not have yet if ``online``; otherwise print how to do it.
 
     Args:
         work_dir: of the sweep.
@@ -139,4 +140,4 @@ def upload(work_dir: Path, report: Path, online: bool) -> None:
         else:
             print(f"W&B: {sync([work_dir])}", flush=True)
     if left := len(unsent([work_dir])):
-        print(f"W&B: {left} runs to send; python runners/report.py {work_dir} --wandb sends them")
+        print(f"W&B: {left} runs are not uploaded; {command('report')} {work_dir} --wandb does it")

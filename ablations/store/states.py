@@ -1,4 +1,4 @@
-"""How the trials of a sweep stand, read from their folders alone."""
+"""The states of a sweep's trials, read from their folders alone."""
 
 import time
 from collections.abc import Sequence
@@ -11,15 +11,15 @@ from ablations.store.manifest import MANIFEST, Entry, Manifest, read_manifest, t
 from ablations.store.record import Record, read_record
 from ablations.store.status import read_status
 
-_COMMON = ("loss", "protocol", "data", "versions", "git")  # what records of a sweep share
+_COMMON = ("loss", "protocol", "data", "versions", "git")  # equal in most records of a sweep
 
 
 @dataclass(frozen=True)
 class TrialState:
-    """A trial as it stands on disk.
+    """The state of one trial.
 
-    ``state`` is ``pending`` (never started), ``running`` (somebody holds its lease),
-    ``interrupted`` (started, not finished, nobody at work), or its record's status.
+    ``state`` is ``pending`` (never started), ``running`` (a process owns its lease),
+    ``interrupted`` (started, not over, not running), or the status in its record.
     """
 
     entry: Entry
@@ -31,7 +31,7 @@ class TrialState:
 
 
 def trial_state(work_dir: Path, entry: Entry) -> TrialState:
-    """How one trial stands, read from its folder alone."""
+    """The state of one trial, read from its folder."""
     folder = trial_folder(work_dir, entry.id)
     if not folder.is_dir():
         return TrialState(entry, folder, "pending")
@@ -48,10 +48,10 @@ def trial_state(work_dir: Path, entry: Entry) -> TrialState:
 
 
 class StateReader:
-    """How some trials of a sweep stand, asked for again and again.
+    """Reads the states of some trials again and again.
 
-    What cannot have changed is not read again: a trial that has a record, and a folder without one
-    in which nothing was made, renamed or removed.
+    A trial is not read again if its state cannot have changed: it has a record, or nothing was
+    made, renamed or removed in its folder since.
     """
 
     def __init__(self, work_dir: Path, entries: Sequence[Entry]) -> None:
@@ -65,7 +65,7 @@ class StateReader:
             if state.record is not None:
                 continue
             changed = _settled(state.folder)
-            # Beyond "pending" time alone can change a state: a lease runs out.
+            # Only "pending" cannot change by itself: elsewhere a lease may expire.
             if state.state != "pending" or changed == -1 or changed != self._seen[index]:
                 self._states[index] = trial_state(self._work_dir, state.entry)
                 self._seen[index] = changed
@@ -73,8 +73,11 @@ class StateReader:
 
 
 def _settled(folder: Path) -> int | None:
-    """When something was last made, renamed or removed in a folder, in nanoseconds; ``None``
-    without one, -1 where that is so recent that the next change may bear the same time."""
+    """When something was last made, renamed or removed in a folder, in nanoseconds.
+
+    ``None`` if there is no folder. -1 if the change is less than two seconds old: file systems date
+    changes coarsely, so the next change might get the same time.
+    """
     try:
         changed = folder.stat().st_mtime_ns
     except FileNotFoundError:
@@ -96,7 +99,7 @@ def sweep_states(work_dir: Path) -> tuple[Manifest, list[TrialState]]:
 
 
 def _sharing(state: TrialState, shared: dict[str, Any]) -> TrialState:
-    """The same, with what its record has in common with others kept in memory once."""
+    """The same state; values that equal those of earlier records are kept in memory once."""
     if state.record is None:
         return state
     values = ((name, getattr(state.record, name)) for name in _COMMON)

@@ -1,8 +1,8 @@
-"""Pretrained weights as a plan sees them: by the content of the file, without torch.
+"""Pretrained weights in a plan: a file is identified by its content, without torch.
 
-Beside a file of ours, ``digits_r18.pth``, lies ``digits_r18.json`` with what made it and its
-checksum. A file that is missing, or whose checksum is another, is refused before anything starts.
-Weights that a URL or a model zoo names are known by that name.
+A shipped file ``digits_r18.pth`` has a note ``digits_r18.json``, which says how it was made and has
+its checksum. A file that is missing or has another checksum is refused before anything starts.
+Weights named by a URL or a model zoo are identified by that name.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from ablations.store.files import read_json, sha256
 
 
 def named_checkpoints(node: Any) -> Iterator[str]:
-    """Every checkpoint that a part of a config begins from."""
+    """Every checkpoint that a part of a config loads."""
     if isinstance(node, dict):
         if is_pretrained(node):
             yield node["checkpoint"]
@@ -37,10 +37,10 @@ def is_local(name: str) -> bool:
 
 
 def content(name: str) -> str:
-    """What stands for a checkpoint in a trial's identity: a file's checksum, any other's name.
+    """A checkpoint in a trial's identity: the checksum of a file, or else the name.
 
     Raises:
-        ValueError: the file is missing, or has another checksum than its note says.
+        ValueError: the file is missing, or its checksum is not the one in its note.
     """
     if not is_local(name):
         return name
@@ -57,7 +57,7 @@ def content(name: str) -> str:
 
 
 def described(name: str) -> str:
-    """A checkpoint for people: a file's name and the beginning of its checksum."""
+    """A checkpoint in words: a file's name and the beginning of its checksum."""
     if not is_local(name):
         return name
     return f"{Path(name).name}, SHA-256 {content(name).removeprefix('sha256:')[:12]}"

@@ -16,8 +16,8 @@ from ablations.sweep.request import Request
 def preflight(request: Request, entry_points: EntryPoints, share: bool) -> dict[str, Any]:
     """Build the plan's losses and check its data, in a process that may import torch.
 
-    Where trials share their data, that is not the process that they are forked from: the data may
-    not be there before this check, which can make it.
+    If the trials share their data, the fork server cannot do this: it loads the data when it
+    starts, and this check may have to make the data first. So the check gets a process of its own.
 
     Args:
         request: the plan.
@@ -52,7 +52,7 @@ def preflight(request: Request, entry_points: EntryPoints, share: bool) -> dict[
 
 
 def preflight_without_torch(request: Request) -> dict[str, Any]:
-    """The part of ``preflight`` that a login node can do: the data.
+    """The part of ``preflight`` that needs no torch: check the data.
 
     Raises:
         UsageError: something is wrong with the data; the message is one line.

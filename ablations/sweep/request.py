@@ -1,4 +1,4 @@
-"""What one command asks for: a grid's trials in a work directory, new or begun."""
+"""A request: the trials of a grid in a work directory, which may hold some of them already."""
 
 import json
 from collections.abc import Sequence
@@ -15,37 +15,37 @@ from ablations.sweep.grid import Grid
 from ablations.sweep.plan import Trial, config_differences
 from ablations.sweep.reuse import Source
 
-WORTH_SHARING = 40_000  # images that the trials read in all; below, loading them ahead costs more
+WORTH_SHARING = 40_000  # images that all trials read; for fewer, sharing costs more than it saves
 
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for on the command line, resolved."""
+    """The command line, resolved."""
 
     grid: Grid
     config: str
-    options: dict[str, Any]  # whatever changes results: cfg_options, smoke, gpus_per_trial
+    options: dict[str, Any]  # all that changes results: cfg_options, smoke, gpus_per_trial
     work_dir: Path
     trials: Sequence[Trial]
     sources: Sequence[Source] = ()  # sweeps to take trials over from
 
     def entries(self) -> list[Entry]:
-        """The trials as the manifest lists them."""
+        """The trials in the form of the manifest."""
         return [
             Entry(trial.id, trial.point.coordinates, trial.point.label, trial.seed)
             for trial in self.trials
         ]
 
     def states(self) -> list[TrialState]:
-        """How the trials stand in the work directory."""
+        """The states of the trials in the work directory."""
         return [trial_state(self.work_dir, entry) for entry in self.entries()]
 
 
 def check_continues(request: Request) -> None:
-    """Refuse a work directory that was made with other options.
+    """Refuse to continue a sweep with other options than it was begun with.
 
     Raises:
-        UsageError: the options, the config or the grid have changed; the message says what.
+        UsageError: the options, the config or the grid have changed; the message says how.
     """
     manifest = read_manifest(request.work_dir)
     if manifest is None:
@@ -65,7 +65,7 @@ def check_continues(request: Request) -> None:
 
 
 def _changed_trials(request: Request, manifest: Manifest) -> list[str]:
-    """Where a point and seed of the sweep now mean another experiment than they did."""
+    """Where the trials now planned differ from those of the manifest, for a point and seed."""
     known = {(entry.label, entry.seed): entry.id for entry in manifest.trials}
     for trial in request.trials:
         before = known.get((trial.point.label, trial.seed))
@@ -78,7 +78,7 @@ def _changed_trials(request: Request, manifest: Manifest) -> list[str]:
 
 
 def worth_sharing(request: Request, trials: int) -> bool:
-    """Whether it pays to load the training data once, before ``trials`` local trials are forked."""
+    """Whether loading the training data once, before the trials are forked, saves time."""
     config = request.trials[0].config
     batch = config["train_dataloader"]["batch_size"]
     images = batch * config["train_cfg"].get("max_iters", 0)

@@ -1,4 +1,4 @@
-"""How tensors lie in memory, and how a batch gets there."""
+"""Memory layout: channels-last weights and batches."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -23,10 +23,10 @@ class Features:
 
 @HOOKS.register_module()
 class ChannelsLastHook(Hook):
-    """Keep the weights in channels-last order, in which convolutions on a CPU are faster.
+    """Put the weights into channels-last order: convolutions on a CPU are faster with it.
 
-    Weights of several processes stay as they are: DistributedDataParallel has laid out its buckets
-    by them when this hook runs, and would exchange gradients of another order element for element.
+    With several processes the weights stay as they are. DistributedDataParallel has already laid
+    out its buckets when this hook runs, and would add up gradients of different orders.
     """
 
     def before_train(self, runner: Runner) -> None:
@@ -37,10 +37,10 @@ class ChannelsLastHook(Hook):
 
 @MODELS.register_module()
 class StackedPreprocessor(DetDataPreprocessor):
-    """mmdet's preprocessor, in a few operations a batch where all images have one size.
+    """mmdet's preprocessor, in a few operations if all images of a batch have one size.
 
-    Other batches, and those that need padding, go through mmdet's own code. The result is the
-    same but for its channels-last order.
+    Other batches, and those that need padding, go through mmdet's own code. The result is the same
+    except for its channels-last order.
     """
 
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
@@ -80,11 +80,11 @@ class StackedPreprocessor(DetDataPreprocessor):
         return batch.contiguous(memory_format=torch.channels_last)
 
     def _prepared(self, samples: Any, shape: tuple[int, int]) -> Any:
-        """The samples, told the size of the batch, where the batch is."""
+        """The samples on the batch's device, with the batch's size in their metainfo."""
         for sample in samples:
             if sample.metainfo.get("batch_input_shape") != shape:
                 sample.set_metainfo({"batch_input_shape": shape, "pad_shape": shape})
-        if self.device.type != "cpu":  # mmdet makes a new sample of each, also where nothing moves
+        if self.device.type != "cpu":  # mmdet copies each sample even on a CPU
             samples = self.cast_data(samples)
         if self.boxtype2tensor:
             from mmdet.models.utils.misc import samplelist_boxtype2tensor

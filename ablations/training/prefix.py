@@ -1,9 +1,9 @@
-"""What the frozen first part of a backbone computes, once for all trials of a sweep.
+"""Compute the output of a backbone's frozen first part once, for all trials of a sweep.
 
-RetinaNet's usual protocol freezes the stem, the first stage and the statistics of batch norm. On
-images without augmentation what that part computes is the same in every trial and every epoch. The
+RetinaNet's usual protocol freezes the stem, the first stage and the statistics of batch norm. For
+images without augmentation the output of that part is the same in every trial and every epoch. The
 process that trials are forked from computes it once, in batches of the training's size, so that
-every number is the one that a trial would compute.
+every value equals the one that a trial would compute.
 
 A trial takes the features only if its own frozen weights are, byte for byte, those that made them.
 Without them it computes its own, as mmdet does. On a GPU, in several processes and with
@@ -32,10 +32,10 @@ from ablations.training.stream import StreamDataset
 
 @MODELS.register_module()
 class PrefixResNet(ResNet):
-    """mmdet's ResNet, which can also begin behind its frozen stages."""
+    """mmdet's ResNet, which can also start after its frozen stages."""
 
     def prefix(self, images: Tensor) -> Tensor:
-        """What the stem and the frozen stages make of images [N, 3, H, W]."""
+        """The output of the stem and the frozen stages for images [N, 3, H, W]."""
         x = self.stem(images) if self.deep_stem else self.relu(self.norm1(self.conv1(images)))
         x = self.maxpool(x)
         for name in self.res_layers[: self.frozen_stages]:
@@ -71,7 +71,7 @@ _shared: _Shared | None = None
 def share_prefix(config: dict[str, Any], stream: StreamDataset) -> None:
     """Compute the features of a stream's images for all processes that this one will fork.
 
-    Nothing happens where the config, the data or the memory rule it out.
+    Does nothing if the config, the data or the memory do not allow it.
 
     Args:
         config: a trial's resolved config.
@@ -96,7 +96,7 @@ def share_prefix(config: dict[str, Any], stream: StreamDataset) -> None:
 
 
 def _can_begin_late(backbone: nn.Module | None) -> bool:
-    """Whether the backbone has a frozen first part whose inside nobody asks for."""
+    """Whether the backbone has a frozen first part, and no output is taken from inside it."""
     return (
         isinstance(backbone, PrefixResNet)
         and backbone.frozen_stages >= 1
@@ -108,9 +108,9 @@ def _can_begin_late(backbone: nn.Module | None) -> bool:
 def _compute(
     backbone: PrefixResNet, preprocessor: StackedPreprocessor, stream: StreamDataset, size: int
 ) -> list[Features] | None:
-    """The features of all images; ``None`` where they do not fit or do not stack.
+    """The features of all images; ``None`` if they do not fit or do not stack.
 
-    The last batch is filled up from the front: a batch of another size might take other kernels.
+    The last batch is filled with the first images: a batch of another size might use other kernels.
     """
     count = len(stream)
     store: Tensor | None = None  # [count, H, W, C]
@@ -131,7 +131,7 @@ def _compute(
 
 
 def fingerprint(backbone: ResNet, preprocessor: StackedPreprocessor) -> str:
-    """SHA-256 of all that the features of an image depend on beside the image."""
+    """SHA-256 of all that an image's features depend on, other than the image."""
     frozen = ("conv1", "bn1", "stem", *backbone.res_layers[: backbone.frozen_stages])
     digest = hashlib.sha256()
     for name, value in [*backbone.state_dict().items(), *preprocessor.state_dict().items()]:

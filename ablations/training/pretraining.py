@@ -1,11 +1,11 @@
-"""Teach the embedded detector's backbone to see, as ImageNet teaches the paper's.
+"""Pretrain the embedded detector's backbone, as ImageNet pretrains the paper's.
 
     python -m ablations.training.pretraining
 
-A classifier of crops of the *training* split, each a digit or background: the backbone of a config,
-the maximum of its last feature map and a linear layer. What is kept is the backbone. Everything
-follows from the seed and the number of threads; on another processor the weights may come out
-slightly different, so that the file is what trials begin from, not the recipe.
+It trains a classifier of crops of the *training* split, each a digit or background: the backbone of
+a config, the maximum of its last feature map and a linear layer. The backbone is kept. The result
+depends only on the seed and the number of threads, but on another processor the weights may differ
+slightly. So trials load the file; they do not repeat the training.
 """
 
 import argparse
@@ -53,7 +53,7 @@ class Crops:
     """What the classifier learns from."""
 
     images: Tensor  # uint8 [N, 3, SIZE, SIZE], BGR
-    labels: Tensor  # [N]; the number of classes stands for background
+    labels: Tensor  # [N]; background is the number of classes
     photographs: list[str]
     digits: list[int]  # their numbers among scikit-learn's
 
@@ -95,7 +95,7 @@ def cut_crops(root: Path, seed: int) -> Crops:
 
 
 def _crop(pixels: Any, centre: Any, side: float) -> Any:
-    """A square of an image, scaled to SIZE; what lies outside repeats the image's edge."""
+    """A square of an image, scaled to SIZE; outside the image its edge is repeated."""
     scale = SIZE / side
     shift = SIZE / 2 - scale * np.asarray(centre)
     matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
@@ -180,10 +180,10 @@ def _normalised(images: Tensor, preprocessor: dict[str, Any]) -> Tensor:
 
 
 def pretrain(config: Config, root: Path, out: Path, seed: int) -> dict[str, Any]:
-    """Train the backbone of a config and write its weights, and beside them what made them.
+    """Train the backbone of a config; write its weights, and a note on how they were made.
 
     Returns:
-        what stands in the file beside the weights, ``out`` with the suffix ``.json``.
+        the note, which is also written to ``out`` with the suffix ``.json``.
     """
     began = time.monotonic()
     torch.set_num_threads(THREADS)

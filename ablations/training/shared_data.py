@@ -1,4 +1,4 @@
-"""Load once, for all trials that are forked from this process, the data that they all read."""
+"""Load the training data once, for all trials that are forked from this process."""
 
 import atexit
 import contextlib
@@ -21,12 +21,12 @@ from ablations.training.stream import share
 def load(config: str) -> None:
     """Load the training data, and compute the backbone's frozen prefix, for all forked trials.
 
-    Where it cannot be loaded here, every trial loads its own and says what is wrong.
+    If it cannot be loaded here, every trial loads its own and reports the error.
 
     Args:
         config: path of the config of one of the trials; they read the same data.
     """
-    # Triton's bindings print errors when an interpreter that has imported them ends in order.
+    # Triton's bindings print errors in a normal exit of an interpreter that has imported them.
     atexit.register(os._exit, 0)
     try:
         _load(Config.fromfile(config))
@@ -35,7 +35,7 @@ def load(config: str) -> None:
 
 
 def _load(config: Config) -> None:
-    cv2.setNumThreads(0)  # no thread may be there when a trial is forked
+    cv2.setNumThreads(0)  # a fork server must not have threads
     torch.set_num_threads(1)
     data = config.train_dataloader.dataset
     if data.type == "StreamDataset":
@@ -45,4 +45,4 @@ def _load(config: Config) -> None:
         ):
             stream = share(data)
             share_prefix(config, stream)
-    gc.freeze()  # the collector would copy what is shared by looking at it
+    gc.freeze()  # the collector writes to objects, which would copy the shared memory

@@ -14,8 +14,7 @@ from ablations.store.weights import content, is_local, named_checkpoints
 def missing_weights(configs: Iterable[dict[str, Any]]) -> list[str]:
     """A line for every checkpoint that the configs begin from and that cannot be read.
 
-    Weights that are named by a URL or a model zoo are downloaded into torch's cache, once for all
-    trials; those that are there already are not touched.
+    Weights named by a URL or a model zoo are downloaded into torch's cache, once for all trials.
     """
     names: dict[str, None] = {}
     seen = set()

@@ -92,7 +92,7 @@ def test_trials_of_other_sweeps_are_named_and_their_cost_is_not_counted(tmp_path
     ).read_text()
     assert "other sweeps" not in own
 
-    # Where the sweep that trained a trial is reported too, its cost is counted once.
+    # If the sweep that trained a trial is in the report too, its cost is counted once.
     seen = write_report([work_dir, tmp_path / "own"], tmp_path / "both").read_text()
     assert "other sweeps" not in seen
 

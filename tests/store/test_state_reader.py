@@ -32,7 +32,7 @@ def _finish(work_dir: Path, name: str) -> None:
 
 
 def _long_ago(folder: Path) -> None:
-    """Let a folder look as if nothing had happened in it for a minute."""
+    """Make a folder look unchanged for a minute."""
     then = time.time() - 60
     os.utime(folder, (then, then))
 

@@ -30,7 +30,7 @@ COUNTS = {  # points under the embedded protocol and under the paper's
 
 @pytest.fixture(autouse=True)
 def _read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Planning leaves a config alone, so that one reading serves all tests."""
+    """Planning does not change a config, so each is read once for all tests."""
     monkeypatch.setattr(cli, "load_config", _read)
 
 

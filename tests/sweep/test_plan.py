@@ -1,4 +1,4 @@
-"""A trial's id follows from what changes its result, and from nothing else."""
+"""A trial's id depends on what changes its result, and on nothing else."""
 
 import copy
 

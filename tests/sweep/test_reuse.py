@@ -1,4 +1,4 @@
-"""A cell trained once is taken over by other sweeps, if it is what it says."""
+"""Trials are taken over from other sweeps if they verify."""
 
 import json
 import shutil
@@ -47,7 +47,7 @@ def request(work_dir: Path, gammas: list[float], *reuse: Path, name: str = "gamm
 
 
 def data(folder: Path, text: str = "{}") -> dict:
-    """What the check of the data finds: annotations with ``text`` in them."""
+    """The result of the data check, for annotations that hold ``text``."""
     folder.mkdir(exist_ok=True)
     found: dict = {"name": "digits", "version": 1, "classes": ["0"]}
     for split in ("train", "val"):
@@ -58,14 +58,14 @@ def data(folder: Path, text: str = "{}") -> dict:
 
 
 def write(asked: Request, found: dict, command: str = "python runners/sweep.py") -> list[str]:
-    """Write the sweep; returns what it says."""
+    """Write the sweep; returns what it prints."""
     told: list[str] = []
     write_sweep(asked, found, [command], told.append)
     return told
 
 
 def train(work_dir: Path, status: str = "finished") -> None:
-    """Leave what trials leave, in every trial that has no record."""
+    """Write the files of a finished trial into every trial without a record."""
     for state in sweep_states(work_dir)[1]:
         if state.record is not None:
             continue

@@ -41,7 +41,7 @@ def build(model: ConfigDict) -> nn.Module:
 
 
 def stock(model: ConfigDict) -> ConfigDict:
-    """The same detector with nothing of ours in it."""
+    """The same detector from mmdet's parts alone."""
     model = copy.deepcopy(model)
     model.data_preprocessor.type = "DetDataPreprocessor"
     model.backbone.type = "ResNet"

@@ -1,4 +1,4 @@
-"""What a trial sees depends on the seed and the position alone."""
+"""The images of a trial depend only on the seed and the position."""
 
 import itertools
 import pickle
@@ -93,7 +93,7 @@ def stream_config(root: Path, **options: Any) -> dict[str, Any]:
 
 
 def found(config: dict[str, Any], seed: int) -> StreamDataset:
-    """The data as a trial of that seed builds it."""
+    """The data set that a trial of that seed builds."""
     return StreamDataset(dict(config["dataset"]), seed)
 
 

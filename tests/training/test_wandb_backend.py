@@ -1,4 +1,4 @@
-"""The backend with the real client, offline: what it writes, and that it cannot hold up a trial."""
+"""The backend with the real client, offline: what it writes, and that it cannot delay a trial."""
 
 import subprocess
 import sys
@@ -54,7 +54,7 @@ def trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def backend_of(trial: Path) -> tuple[TrialRunBackend, Any]:
-    """A backend that has been given its config, and as much of a Runner as it looks at."""
+    """A backend with its config, and the part of a Runner that it uses."""
     backend = TrialRunBackend(save_dir=str(trial))
     backend.add_config(Config({"model": {"type": "RetinaNet"}, "work_dir": str(trial)}))
     visualizer = SimpleNamespace(_vis_backends={"wandb": backend})

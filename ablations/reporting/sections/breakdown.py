@@ -1,4 +1,4 @@
-"""AP by class, and what the cells cost."""
+"""AP by class, and the cost of the cells."""
 
 import pandas as pd
 
@@ -9,7 +9,7 @@ from ablations.reporting.sections.section import Section, heading, paragraphs, s
 from ablations.reporting.tables import MISSING, Table, number
 
 WIDEST = 20
-"""Classes to show in the text; the CSV has all of them."""
+"""Classes shown in the text at most; the CSV has all."""
 
 
 def per_class(study: Study, figures: FigureWriter) -> Section:
@@ -37,8 +37,10 @@ def per_class(study: Study, figures: FigureWriter) -> Section:
 
 
 def cost(study: Study, figures: FigureWriter) -> Section:
-    """Device-hours by cell, of all trials that left a record; apart those that other sweeps
-    spent."""
+    """Device-hours by cell, of all trials that have a record.
+
+    Device-hours of trials that were taken over from other sweeps are in a separate column.
+    """
     trials = study.trials[study.trials["device_s"].notna()]
     if trials.empty:
         return Section("")

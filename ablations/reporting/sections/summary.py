@@ -1,4 +1,4 @@
-"""What was run, in a few lines, before any number."""
+"""A few lines at the top of the report: what was run."""
 
 from ablations.analysis.study import Study
 from ablations.reporting.figures.writer import FigureWriter

@@ -1,4 +1,4 @@
-"""What training looked like, and what the trained detectors find."""
+"""Training curves, and detections on a few images."""
 
 from pathlib import Path
 from typing import Any
