@@ -73,7 +73,7 @@ def check_continues(request: Request) -> None:
     """
     manifest = read_manifest(request.work_dir)
     if manifest is None:
-        if request.work_dir.is_dir() and any(request.work_dir.iterdir()):
+        if request.work_dir.is_dir() and any(map(_is_foreign, request.work_dir.iterdir())):
             raise UsageError(f"{request.work_dir} is not empty and holds no sweep")
         return
     old = {"grid": manifest.grid["name"], "config": manifest.config, **manifest.options}
@@ -86,6 +86,11 @@ def check_continues(request: Request) -> None:
             f"{request.work_dir} holds a sweep with other settings ({'; '.join(changed[:5])}); "
             "use another --work-dir, or the settings it began with"
         )
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether a file is more than what a start leaves that was stopped before its manifest."""
+    return not path.name.startswith(("annotations-", ".annotations."))
 
 
 def _changed_trials(request: Request, manifest: Manifest) -> list[str]:
@@ -124,7 +129,7 @@ def preflight(request: Request) -> dict[str, Any]:
     receiver, sender = context.Pipe(duplex=False)
     seed = request.trials[0].seed
     configs = [trial.config for trial in request.trials if trial.seed == seed]
-    process = context.Process(target=_check, args=(sender, configs))
+    process = context.Process(target=_check, args=(sender, configs, request.work_dir))
     process.start()
     sender.close()
     try:
@@ -144,7 +149,7 @@ def preflight_without_torch(request: Request) -> dict[str, Any]:
     Raises:
         UsageError: something is wrong with the data; the message is one line.
     """
-    return _passed(check_data(request.trials[0].config))
+    return _passed(check_data(request.trials[0].config, request.work_dir))
 
 
 def _passed(answer: dict[str, Any]) -> dict[str, Any]:
@@ -153,9 +158,9 @@ def _passed(answer: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def _check(sender: Connection, configs: list[dict[str, Any]]) -> None:
+def _check(sender: Connection, configs: list[dict[str, Any]], work_dir: Path) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    sender.send(importlib.import_module(PREFLIGHT).check(configs))
+    sender.send(importlib.import_module(PREFLIGHT).check(configs, work_dir))
 
 
 def job(request: Request, todo: Sequence[Entry]) -> Job:

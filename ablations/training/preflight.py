@@ -19,12 +19,16 @@ from ablations.training.weights import missing_weights
 SCOPE = "mmdet"
 
 
-def check(configs: list[dict[str, Any]]) -> dict[str, Any]:
+def check(
+    configs: list[dict[str, Any]], work_dir: Path | None = None, check_images: bool = False
+) -> dict[str, Any]:
     """Build every distinct loss and detector once, look at the data, fetch pretrained weights.
 
     Args:
         configs: the resolved configs of the plan; those that differ in the seed alone may be left
             out.
+        work_dir: the sweep's; gets the checked annotations.
+        check_images: decode all images, however long that takes.
 
     Returns:
         ``errors``: one line each, empty when all is well; ``notes``: lines to print; ``data``: the
@@ -33,7 +37,7 @@ def check(configs: list[dict[str, Any]]) -> dict[str, Any]:
     errors = _plan_errors(configs)
     if errors:
         return {"errors": errors, "notes": [], "data": {}}
-    answer = check_data(configs[0])
+    answer = check_data(configs[0], work_dir, check_images)
     if not answer["errors"]:
         answer["errors"] = missing_weights(configs)
     return answer

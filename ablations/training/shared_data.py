@@ -10,6 +10,7 @@ import gc
 import io
 import os
 import warnings
+from pathlib import Path
 
 import cv2
 import torch
@@ -18,6 +19,9 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 import ablations.training.trial  # noqa: F401
+from ablations.sweep.files import read_json
+from ablations.sweep.record import TRIAL
+from ablations.training.checked_data import use_checked
 from ablations.training.stream import share
 
 
@@ -25,7 +29,10 @@ def load() -> None:
     """Load the data set of the config's training loader, if that is a stream."""
     cv2.setNumThreads(0)  # no thread may be there when a trial is forked
     torch.set_num_threads(1)
-    config = Config.fromfile(os.environ["ABLATIONS_SHARE"])
+    path = Path(os.environ["ABLATIONS_SHARE"])
+    config = Config.fromfile(path)
+    trial = read_json(path.with_name(TRIAL)) or {}
+    use_checked(config, path.parent, trial.get("data", {}))  # as every trial does
     data = config.train_dataloader.dataset
     if data.type == "StreamDataset":
         with (

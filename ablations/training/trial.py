@@ -26,6 +26,7 @@ from ablations.sweep.files import read_json, sha256, write_json
 from ablations.sweep.lease import Lease
 from ablations.sweep.plan import config_text
 from ablations.sweep.record import Record, read_record, write_record
+from ablations.training.checked_data import refuse_other_data, use_checked
 from ablations.training.checkpoint import Interrupted
 from ablations.training.curve import Diverged, LossCurveHook
 from ablations.training.distributed import bare_model, distribute, in_any_process, join_group
@@ -136,27 +137,16 @@ def _build_runner(folder: Path, trial: dict[str, Any]) -> Runner:
     if isinstance(evaluator, dict) and evaluator.get("type") == "BoxAP":
         evaluator["outfile"] = str(folder / waist.PREDICTIONS)
         evaluator["collect_dir"] = str(folder / ".collected")
+    use_checked(cfg, folder, trial["data"])
     distribute(cfg)
     if in_any_process((folder / waist.CHECKPOINT).is_file()):
         cfg.load_from = str(folder / waist.CHECKPOINT)
         cfg.resume = True
-    _check_data(trial)
+    refuse_other_data(folder, trial["data"])
     # Deterministic mode would also fill every new tensor, to make reads of uninitialised memory
     # repeatable: a twentieth of the time, for a mistake this code does not make.
     setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010
     return Runner.from_cfg(cfg)
-
-
-def _check_data(trial: dict[str, Any]) -> None:
-    """Refuse data that is not what the sweep was planned on.
-
-    Raises:
-        ValueError: an annotation file has changed; the message names it.
-    """
-    for split in ("train", "val"):
-        expected = trial["data"].get(split)
-        if expected and sha256(Path(expected["file"])) != expected["annotations"]:
-            raise ValueError(f"{expected['file']} has changed since the trial was planned")
 
 
 def _conclude(attempt: Attempt, status: waist.Status, reason: str | None) -> str:
