@@ -111,8 +111,11 @@ def _pillow_size(stream: BinaryIO) -> tuple[int, int, int]:
             width, height = image.size
             # The base class's: a PNG's own would decode the whole image.
             orientation = Image.Image.getexif(image).get(ORIENTATION, 1)
-            turns = image.format != "AVIF" and isinstance(orientation, int)
-            return width, height, orientation if turns else 1
+            if image.format == "AVIF" or not isinstance(orientation, int):
+                return width, height, 1
+            if image.format == "TIFF" and 5 <= orientation <= 8:  # Pillow has turned it already
+                width, height = height, width
+            return width, height, orientation
     except OSError:
         raise
     except Exception as error:  # Pillow's readers raise what they like on damaged files
