@@ -34,8 +34,7 @@ def numbers(given: Sequence[Any], where: Where, findings: Findings) -> NDArray[n
     """Boxes as an array [N, 4]; ``None`` if one of them is no box, which is refused."""
     four = all(map(_is_four, given))
     if four and set(map(type, chain.from_iterable(given))) <= {int, float}:
-        flat = np.fromiter(map(_float, chain.from_iterable(given)), np.float64, 4 * len(given))
-        boxes = flat.reshape(-1, 4)
+        boxes = _floats(list(chain.from_iterable(given))).reshape(-1, 4)
         bad = np.flatnonzero(~np.isfinite(boxes).all(axis=1))
         if not len(bad):
             return boxes
@@ -52,11 +51,12 @@ def _is_four(box: Any) -> bool:
     return type(box) is list and len(box) == 4
 
 
-def _float(value: float) -> float:
+def _floats(values: Sequence[float]) -> NDArray[np.float64]:
+    """Numbers as an array; an integer too large for a float is infinite."""
     try:
-        return float(value)
+        return np.fromiter(values, np.float64, len(values))
     except OverflowError:
-        return np.inf
+        return np.array([v if abs(v) < 1e300 else np.inf for v in values], dtype=np.float64)
 
 
 def _refuse_no_boxes(given: Sequence[Any], where: Where, findings: Findings) -> None:
@@ -81,9 +81,8 @@ def _refuse_no_boxes(given: Sequence[Any], where: Where, findings: Findings) -> 
 def areas_of(values: Sequence[Any]) -> NDArray[np.float64]:
     """Areas as an array [N]; NaN for what is no number."""
     if set(map(type, values)) <= {int, float}:
-        return np.fromiter(map(_float, values), np.float64, len(values))
-    usable = (_float(v) if type(v) in (int, float) else np.nan for v in values)
-    return np.fromiter(usable, np.float64, len(values))
+        return _floats(values)
+    return _floats([v if type(v) in (int, float) else np.nan for v in values])
 
 
 def from_polygons(segmentation: Any) -> list[float] | None:

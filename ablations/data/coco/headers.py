@@ -15,6 +15,7 @@ Image.MAX_IMAGE_PIXELS = None  # the images are the user's own: a large one is n
 
 ORIENTATION = 0x0112
 _SIZES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})  # JPEG's start of frame
+_BLOCK = 2048
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD8)})
 
 
@@ -31,59 +32,71 @@ class Size:
     turned: bool = False
 
 
+class _Bytes:
+    """A file's bytes by their place. Most headers are within its first block: it is read once."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream, self._start = stream, stream.read(_BLOCK)
+
+    def take(self, at: int, number: int) -> bytes:
+        """``number`` bytes from ``at`` on; fewer at the end of the file."""
+        if at + number <= len(self._start):
+            return self._start[at : at + number]
+        self._stream.seek(at)
+        return self._stream.read(number)
+
+
 def image_size(path: str) -> Size:
     """The size of the image in ``path`` as it is decoded.
 
     Raises:
         OSError: the file cannot be read, or is no image.
     """
-    with open(path, "rb") as stream:  # noqa: PTH123 - a Path costs as much as reading the header
+    with open(path, "rb", buffering=0) as stream:  # noqa: PTH123 - a Path takes as long again
         try:
-            width, height, orientation = _known_size(stream)
-        except (_UnusualError, struct.error, IndexError):
-            stream.seek(0)
-            width, height, orientation = _pillow_size(stream)
+            width, height, orientation = _known_size(_Bytes(stream))
+        except (_UnusualError, struct.error):
+            with open(path, "rb") as buffered:  # noqa: PTH123
+                width, height, orientation = _pillow_size(buffered)
     turned = 5 <= orientation <= 8
     return Size(height, width, True) if turned else Size(width, height)
 
 
-def _known_size(stream: BinaryIO) -> tuple[int, int, int]:
-    start = stream.read(32)
+def _known_size(data: _Bytes) -> tuple[int, int, int]:
+    start = data.take(0, 24)
     if start[:2] == b"\xff\xd8":
-        return _jpeg_size(stream)
+        return _jpeg_size(data)
     if start[:8] == b"\x89PNG\r\n\x1a\n" and start[12:16] == b"IHDR":
-        return _png_size(stream, *struct.unpack(">II", start[16:24]))
+        return _png_size(data, *struct.unpack(">II", start[16:24]))
     raise _UnusualError
 
 
-def _jpeg_size(stream: BinaryIO) -> tuple[int, int, int]:
+def _jpeg_size(data: _Bytes) -> tuple[int, int, int]:
     """Walk the segments to the frame's header; the orientation is in one before it."""
     orientation, at = 0, 2
     while True:
-        stream.seek(at)
-        mark, code, length = struct.unpack(">BBH", stream.read(4))
+        mark, code, length = struct.unpack(">BBH", data.take(at, 4))
         if mark != 0xFF or code in _WITHOUT_LENGTH or code in (0xFF, 0xD9, 0xDA):
             raise _UnusualError
         if code in _SIZES:
-            height, width = struct.unpack(">xHH", stream.read(5))
+            height, width = struct.unpack(">xHH", data.take(at + 4, 5))
             if not height:  # given at the image's end
                 raise _UnusualError
             return width, height, orientation or 1
         if code == 0xE1 and not orientation:
-            body = stream.read(length - 2)
+            body = data.take(at + 4, length - 2)
             if body[:6] == b"Exif\0\0":
                 orientation = _orientation(body[6:])
         at += 2 + length
 
 
-def _png_size(stream: BinaryIO, width: int, height: int) -> tuple[int, int, int]:
+def _png_size(data: _Bytes, width: int, height: int) -> tuple[int, int, int]:
     """Walk the chunks to the pixels; the orientation is in one before them, if anywhere."""
     at = 8
     while True:
-        stream.seek(at)
-        length, kind = struct.unpack(">I4s", stream.read(8))
+        length, kind = struct.unpack(">I4s", data.take(at, 8))
         if kind == b"eXIf":
-            return width, height, _orientation(stream.read(length))
+            return width, height, _orientation(data.take(at + 8, length))
         if kind in (b"IDAT", b"IEND"):
             return width, height, 1
         at += 12 + length

@@ -1,7 +1,8 @@
 """Ids as annotation files have them: numbers, mostly."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from itertools import repeat
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +11,6 @@ Id = int | str
 
 LARGEST = 2**53
 """Ids below are exact as floats, which is what detections carry through pycocotools."""
-
-_Value = TypeVar("_Value")
 
 
 def plain_id(value: Any) -> Id | None:
@@ -43,7 +42,6 @@ def is_exact(value: Id | None) -> bool:
     return isinstance(value, int) and -LARGEST < value < LARGEST
 
 
-def places(ids: Iterable[Id | None], where: Mapping[Any, int], unknown: int) -> NDArray[np.int64]:
+def places(ids: Sequence[Id | None], where: Mapping[Any, int], unknown: int) -> NDArray[np.int64]:
     """``where[id]`` of each id, ``unknown`` for those that are not there."""
-    found = list(ids)
-    return np.fromiter((where.get(value, unknown) for value in found), np.int64, len(found))
+    return np.fromiter(map(where.get, ids, repeat(unknown)), np.int64, len(ids))

@@ -4,6 +4,7 @@ import contextlib
 import gc
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from ablations.data.coco.findings import Findings, RefusedError
 
 PARTS = ("images", "annotations", "categories")
-_POLYGONS = b'"segmentation"'
+_POLYGONS = re.compile(rb'"segmentation"\s*:\s*\[[\[\]\d\s.,eE+-]*\](?=\s*(?:\}|,\s*"))', re.ASCII)
 
 
 def read(file: Path, findings: Findings, masks: bool = False) -> tuple[dict[str, Any], str]:
@@ -36,12 +37,12 @@ def read(file: Path, findings: Findings, masks: bool = False) -> tuple[dict[str,
     if raw[:2] in (b"\x1f\x8b", b"PK"):
         raise RefusedError(f"{file} is compressed: unpack it")
     encoding = json.detect_encoding(raw)
-    if encoding == "utf-8" and not masks:
-        raw = _without_polygons(raw)
     if encoding != "utf-8":
         known = "UTF-8 with a byte order mark" if encoding == "utf-8-sig" else encoding.upper()
         findings.mended(f"the file is {known}; the checked one is plain UTF-8")
-    content = _parsed(file, raw, encoding)
+    content = None if masks or encoding != "utf-8" else _parsed_without_polygons(raw)
+    if content is None:
+        content = _parsed(file, raw, encoding)
     del raw
     if not isinstance(content, dict):
         raise RefusedError(f"{file} is not in COCO format: it has no {', '.join(PARTS)!r}")
@@ -50,6 +51,16 @@ def read(file: Path, findings: Findings, masks: bool = False) -> tuple[dict[str,
     for part in PARTS:
         _must_be_a_list_of_objects(file, part, content[part])
     return content, digest
+
+
+def _parsed_without_polygons(raw: bytes) -> Any:
+    """The content, or ``None`` where that is no JSON: ``_parsed`` says what is wrong with it."""
+    try:
+        text = _without_polygons(raw).decode()
+        with _without_collections():
+            return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _parsed(file: Path, raw: bytes, encoding: str) -> Any:
@@ -89,25 +100,10 @@ def _without_collections() -> Iterator[None]:
 def _without_polygons(raw: bytes) -> bytes:
     """The same JSON with every list of polygons empty.
 
-    Run-length codes, which are objects, are left: they are few. A list of polygons holds numbers
-    and brackets alone, so it ends at the last bracket before the next quote or brace.
+    Run-length codes, which are objects, are left: they are few. A list of polygons is numbers and
+    brackets, and ends where its object or the next key follows.
     """
-    kept: list[bytes | memoryview] = []
-    view, end = memoryview(raw), 0
-    at = raw.find(_POLYGONS)
-    while at >= 0:
-        start = raw.find(b"[", at, at + len(_POLYGONS) + 16)
-        if start >= 0 and not raw[at + len(_POLYGONS) : start].strip(b" \t\r\n:"):
-            quote, brace = raw.find(b'"', start), raw.find(b"}", start)
-            stop = min((place for place in (quote, brace) if place >= 0), default=len(raw))
-            last = raw.rfind(b"]", start, stop) + 1
-            body = raw[start:last]
-            # Escaped, the key is part of a text; unbalanced, the list holds more than polygons.
-            if body.count(b"[") == body.count(b"]") > 0 and raw[at - 1 : at] != b"\\":
-                kept += [view[end : start + 1], b"]"]
-                end = last
-        at = raw.find(_POLYGONS, max(at + 1, end))
-    return b"".join([*kept, view[end:]]) if kept else raw
+    return _POLYGONS.sub(b'"segmentation":[]', raw)
 
 
 def _must_be_a_list_of_objects(file: Path, part: str, entries: Any) -> None:

@@ -70,7 +70,8 @@ def _bytes(checked: Checked) -> Iterator[bytes]:
 
 def _json(content: dict[str, Any]) -> Iterator[bytes]:
     """The same as ``json.dumps``, in parts: the text of it all would take as much memory again."""
-    encode = json.JSONEncoder(separators=(",", ":")).encode
+    # Content that was read from JSON has no circles.
+    encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
     before = "{"
     for key, value in content.items():
         yield f"{before}{encode(key)}:".encode()
