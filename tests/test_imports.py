@@ -58,7 +58,7 @@ RULES = {
         "mmcv",
         "wandb",
         "pandas",
-        *only("sweep", "store", "machine", "shipped"),
+        *only("sweep", "store", "machine", "shipped", "data"),
     },
     "training/*": {"pandas", "matplotlib", *only("training", "losses", "data", "store", "machine")},
     "analysis/*": {*TORCH, *OPENMMLAB, "wandb", *only("analysis", "store")},

@@ -66,7 +66,7 @@ def _run(args: Any) -> int:
         changed = bool(todo)
         share = launcher.trains_here and worth_sharing(request, len(todo))
         if todo:
-            _prepare(request, launcher.trains_here, share)
+            _prepare(request, launcher.trains_here, share, args.check_images)
             todo = cli.unfinished(request)  # fewer, if some were taken over
         if todo:
             print(cli.headline(args, request), flush=True)
@@ -85,12 +85,12 @@ def _run(args: Any) -> int:
     return cli.print_outcome(request)
 
 
-def _prepare(request: Request, trains_here: bool, share: bool) -> None:
+def _prepare(request: Request, trains_here: bool, share: bool, check_images: bool) -> None:
     """Check the plan and write it into the work directory."""
     if trains_here:
-        checked = preflight(request, TRAINING, share)
+        checked = preflight(request, TRAINING, share, check_images)
     else:
-        checked = preflight_without_torch(request)
+        checked = preflight_without_torch(request, check_images)
     for line in checked["notes"]:
         print(line, flush=True)
     write_sweep(request, checked["data"], command_line())

@@ -45,7 +45,7 @@ def plain(value: object) -> str:
 
 def to_markdown(text: pd.DataFrame) -> str:
     """A pipe table; numbers to the right, the first column to the left."""
-    header = [str(column) for column in text.columns]
+    header = [_escape(str(column)) for column in text.columns]
     rows = [[_escape(str(value)) for value in row] for row in text.itertuples(index=False)]
     rule = ["---"] + ["---:"] * (len(header) - 1)
     lines = [header, rule, *rows]

@@ -58,6 +58,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="run trials that raised again, from their last checkpoint",
     )
+    add("--check-images", action="store_true", help="decode all images before the first trial")
     add("--no-report", action="store_true", help="train only")
     add("--wandb", choices=wandb_names.MODES, help="default: WANDB_MODE, or else offline")
     slurm = parser.add_argument_group("Slurm").add_argument

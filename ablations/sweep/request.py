@@ -49,7 +49,7 @@ def check_continues(request: Request) -> None:
     """
     manifest = read_manifest(request.work_dir)
     if manifest is None:
-        if request.work_dir.is_dir() and any(request.work_dir.iterdir()):
+        if request.work_dir.is_dir() and any(map(_is_foreign, request.work_dir.iterdir())):
             raise UsageError(f"{request.work_dir} is not empty and holds no sweep")
         return
     old = {"grid": manifest.grid["name"], "config": manifest.config, **manifest.options}
@@ -62,6 +62,11 @@ def check_continues(request: Request) -> None:
             f"{request.work_dir} holds a sweep with other settings ({'; '.join(changed[:5])}); "
             "use another --work-dir, or the settings it began with"
         )
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether a file is more than what a start leaves that was stopped before its manifest."""
+    return not path.name.startswith(("annotations-", ".annotations."))
 
 
 def _changed_trials(request: Request, manifest: Manifest) -> list[str]:

@@ -79,7 +79,7 @@ def with_reusable(
 
     def held(id: str) -> bool:
         for source in sources:
-            record, why = _read(source, id, annotations)
+            record, why = _read(source, id, annotations, by="source")
             folder = trial_folder(source.work_dir, id)
             if record and not why and all((folder / name).is_file() for name in record.files):
                 return True
@@ -135,8 +135,15 @@ def take_over(
     return False
 
 
-def _read(source: Source, id: str, annotations: dict[str, str]) -> tuple[Record | None, str]:
-    """The record of a trial that ended, and what is wrong with it (but for its files)."""
+def _read(
+    source: Source, id: str, annotations: dict[str, str], by: str = "annotations"
+) -> tuple[Record | None, str]:
+    """The record of a trial that ended, and what is wrong with it (but for its files).
+
+    ``annotations`` are the checksums of the checked files, so of what is trained on: a checker that
+    mends a file otherwise makes other data of it. By ``source`` they are those of the files as they
+    were found, which a dry run has no others to compare with.
+    """
     folder = trial_folder(source.work_dir, id)
     try:
         record = read_record(folder)
@@ -152,7 +159,8 @@ def _read(source: Source, id: str, annotations: dict[str, str]) -> tuple[Record 
     if outside := [name for name in record.files if Path(name).name != name]:
         return record, f"its record lists {outside[0]}, which is not in its folder"
     for split, digest in annotations.items():
-        if record.data.get(split, {}).get("annotations") != digest:
+        part = record.data.get(split, {})
+        if part.get(by, part.get("annotations")) != digest:
             return record, f"its {split} annotations are not those of this sweep"
     return record, ""
 

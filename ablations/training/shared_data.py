@@ -6,6 +6,7 @@ import gc
 import io
 import os
 import warnings
+from pathlib import Path
 
 import cv2
 import torch
@@ -14,6 +15,9 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 import ablations.training.trial  # noqa: F401
+from ablations.store.files import read_json
+from ablations.store.record import TRIAL
+from ablations.training.checked_data import use_checked
 from ablations.training.prefix import share_prefix
 from ablations.training.stream import share
 
@@ -29,12 +33,15 @@ def load(config: str) -> None:
     # Triton's bindings print errors in a normal exit of an interpreter that has imported them.
     atexit.register(os._exit, 0)
     try:
-        _load(Config.fromfile(config))
+        _load(Path(config))
     except Exception as error:
         warnings.warn(f"every trial loads its own data: {error}", stacklevel=1)
 
 
-def _load(config: Config) -> None:
+def _load(path: Path) -> None:
+    config = Config.fromfile(path)
+    trial = read_json(path.with_name(TRIAL)) or {}
+    use_checked(config, path.parent, trial.get("data", {}))  # as every trial does
     cv2.setNumThreads(0)  # a fork server must not have threads
     torch.set_num_threads(1)
     data = config.train_dataloader.dataset

@@ -26,6 +26,7 @@ from ablations.store.files import read_json, sha256
 from ablations.store.lease import Lease
 from ablations.store.record import Record, read_record, write_record
 from ablations.store.status import read_status, update_status
+from ablations.training.checked_data import refuse_other_data, use_checked
 from ablations.training.checkpoint import Interrupted
 from ablations.training.code import code_state
 from ablations.training.distributed import bare_model, distribute, in_any_process, join_group
@@ -136,28 +137,17 @@ def _build_runner(folder: Path, trial: dict[str, Any]) -> Runner:
     if isinstance(evaluator, dict) and evaluator.get("type") == "BoxAP":
         evaluator["outfile"] = str(folder / files.PREDICTIONS)
         evaluator["collect_dir"] = str(folder / ".collected")
+    use_checked(cfg, folder, trial["data"])
     distribute(cfg)
     check_unchanged(cfg, trial.get("identity", {}))
     if in_any_process((folder / files.CHECKPOINT).is_file()):
         cfg.load_from = str(folder / files.CHECKPOINT)
         cfg.resume = True
-    _check_data(trial)
+    refuse_other_data(folder, trial["data"])
     # Deterministic mode also fills every new tensor, so that reading uninitialised memory gives the
     # same values each time. That costs 5 % of the time, and nothing here reads such memory.
     setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010
     return Runner.from_cfg(cfg)
-
-
-def _check_data(trial: dict[str, Any]) -> None:
-    """Refuse data that has changed since the sweep was planned.
-
-    Raises:
-        ValueError: an annotation file has changed; the message names it.
-    """
-    for split in ("train", "val"):
-        expected = trial["data"].get(split)
-        if expected and sha256(Path(expected["file"])) != expected["annotations"]:
-            raise ValueError(f"{expected['file']} has changed since the trial was planned")
 
 
 def _write_outcome(attempt: Attempt, status: files.Status, reason: str | None) -> str:

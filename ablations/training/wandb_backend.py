@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mmcv
 import numpy as np
 import torch
 from mmengine.config import Config
@@ -171,7 +172,7 @@ def close_run(runner: Runner | None, outcome: str, record: Record | None = None)
 def run_config(trial: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
     """The run's config: the grid's coordinates at the top level, the detector's config below."""
     loss = str(trial["loss"].get("type", "")).removeprefix("ablations.")
-    shared = {key: value for key, value in config.items() if key not in _NOT_SHARED}
+    shared = {key: _by_name(value) for key, value in config.items() if key not in _NOT_SHARED}
     if isinstance(shared.get("val_evaluator"), dict):
         shared["val_evaluator"] = {**shared["val_evaluator"], "outfile": None}
     return {
@@ -182,6 +183,20 @@ def run_config(trial: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
         "trial": trial["id"],
         "detector": shared,
     }
+
+
+def _by_name(node: Any) -> Any:
+    """A part of a config with the checked annotations by their names, not where they lie here."""
+    if isinstance(node, dict):
+        return {
+            key: Path(value).name
+            if key == "ann_file" and isinstance(value, str) and Path(value).is_absolute()
+            else _by_name(value)
+            for key, value in node.items()
+        }
+    if isinstance(node, list | tuple):
+        return type(node)(map(_by_name, node))
+    return node
 
 
 def run_summary(record: Record) -> dict[str, Any]:
@@ -249,7 +264,9 @@ def _pictures(runner: Runner, folder: Path) -> dict[str, Any]:
             "predicted": {"box_data": guesses, "class_labels": labels},
             "objects": {"box_data": objects, "class_labels": labels},
         }
-        pictures.append(wandb.Image(info["img_path"], boxes=boxes, caption=str(info["img_id"])))
+        # The trial's own decoder: W&B's would not turn an image by its EXIF orientation.
+        pixels = mmcv.imread(info["img_path"], channel_order="rgb")
+        pictures.append(wandb.Image(pixels, boxes=boxes, caption=str(info["img_id"])))
     return {"predictions": pictures}
 
 

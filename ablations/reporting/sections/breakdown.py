@@ -8,6 +8,9 @@ from ablations.reporting.figures.writer import FigureWriter
 from ablations.reporting.sections.section import Section, heading, paragraphs, shown
 from ablations.reporting.tables import MISSING, Table, number
 
+OWN = ("cell", "label")
+"""Columns of the table by class that are no classes."""
+
 WIDEST = 20
 """Classes shown in the text at most; the CSV has all."""
 
@@ -18,6 +21,7 @@ def per_class(study: Study, figures: FigureWriter) -> Section:
     if frame.empty:
         return Section("")
     wide = frame.reindex([label for label in study.labels if label in frame.index])
+    wide.columns = [f"class.{name}" if name in OWN else str(name) for name in wide.columns]
     shown_classes = list(wide.columns[:WIDEST])
     text = pd.DataFrame({"cell": wide.index})
     for name in shown_classes:
