@@ -4,7 +4,8 @@ Differences are paired: all cells of one seed share their initial weights and da
 trials their validation images.
 """
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -163,6 +164,55 @@ def against_best(study: Study, resamples: Resamples, metric: str = "AP") -> pd.D
             verdict = "worse" if everywhere else "worse on these images"
         rows[label] = [label, sign * float(seeds.difference[i]), p_seeds, p_total, verdict]
     return pd.DataFrame([rows[label] for label in study.labels if label in rows], columns=columns)
+
+
+def against_every_baseline(
+    study: Study,
+    resamples: Resamples,
+    metric: str = "AP",
+    baselines: Collection[str] | None = None,
+) -> dict[str, pd.DataFrame]:
+    """``against_baseline`` for each cell as the baseline (or for ``baselines`` alone): label -> its
+    frame, for the cells that have a value. Further columns: ``p_seeds`` and ``p_total``, adjusted over all pairs as in
+    ``against_best``, and ``verdict``: "higher", "lower", either of them with " on these images", or
+    "cannot be told apart"."""
+    values = study.values(metric)
+    seeds = _p_matrix(all_pairs(values), study.labels)
+    total = seeds * np.nan
+    if resamples:
+        total = _p_matrix(all_pairs(values, resamples), study.labels)
+        without = [label not in {key for key, _ in resamples} for label in study.labels]
+        total.loc[without] = np.nan
+        total.loc[:, without] = np.nan
+    frames = {}
+    known = [str(label) for label in values.dropna(how="all").index]
+    for label in known if baselines is None else [name for name in known if name in baselines]:
+        frame = against_baseline(replace(study, baseline=label), resamples, metric)
+        others = list(frame["label"])
+        frame["p_seeds"] = seeds.loc[label, others].to_numpy()
+        frame["p_total"] = total.loc[label, others].to_numpy()
+        frame["verdict"] = [
+            _verdict(*row, bool(resamples))
+            for row in zip(frame["difference"], frame["p_seeds"], frame["p_total"], strict=True)
+        ]
+        frames[label] = frame
+    return frames
+
+
+def _verdict(difference: float, p_seeds: float, p_total: float, resampled: bool) -> str:
+    if not np.isfinite(difference):
+        return "not compared"
+    if not p_seeds <= ALPHA:
+        return "cannot be told apart"
+    where = "" if not resampled or p_total <= ALPHA else " on these images"
+    return ("higher" if difference > 0 else "lower") + where
+
+
+def _p_matrix(pairs: Pairs, labels: list[str]) -> pd.DataFrame:
+    """Adjusted p of each pair of cells, both ways round: [labels, labels]; NaN elsewhere."""
+    table = np.full((len(pairs.labels),) * 2, np.nan)
+    table[pairs.first, pairs.second] = table[pairs.second, pairs.first] = pairs.p
+    return pd.DataFrame(table, pairs.labels, pairs.labels).reindex(index=labels, columns=labels)
 
 
 def typical_paired_sd(study: Study, metric: str = "AP") -> float:

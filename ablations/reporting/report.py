@@ -7,6 +7,7 @@ from ablations.analysis.study import Study, load_study
 from ablations.reporting import sections
 from ablations.reporting.figures.style import house_style
 from ablations.reporting.figures.writer import FigureWriter
+from ablations.reporting.page.write import PAGE, write_page
 from ablations.reporting.tables import write_table
 
 README = "README.md"
@@ -14,7 +15,7 @@ TRIALS_CSV = "trials.csv"
 
 
 def write_report(work_dirs: list[Path], out: Path, baseline: str | None = None) -> Path:
-    """Write ``README.md``, ``trials.csv``, ``tables/`` and ``figures/`` into ``out``.
+    """Write ``README.md``, ``report.html``, ``trials.csv``, ``tables/`` and ``figures/`` into ``out``.
 
     The same records give the same bytes, but for the date line of ``README.md``.
 
@@ -44,6 +45,7 @@ def write_report(work_dirs: list[Path], out: Path, baseline: str | None = None) 
             write_table(table, out / "tables")
     title = f"# {' + '.join(manifest.sweep for manifest in study.manifests)}"
     text = "\n\n".join([title, _dated(study), *(part.text for part in parts if part.text)])
+    write_page(study, out / PAGE)
     path = out / README
     path.write_text(text + "\n", encoding="utf-8")
     return path

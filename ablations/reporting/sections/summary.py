@@ -7,13 +7,6 @@ from ablations.reporting.sections.section import Section, paragraphs
 
 def summary(study: Study, figures: FigureWriter) -> Section:
     """Trials by state, seeds, the data, and how the setting was chosen."""
-    counts = study.trials["state"].value_counts(sort=False)
-    states = ", ".join(f"{count} {state}" for state, count in counts.items())
-    seeds = ", ".join(str(seed) for seed in study.seeds)
-    scope = (
-        f"{len(study.trials)} trials of {len(study.labels)} cells, seeds {seeds}: {states}. "
-        "AP is COCO's box AP in percent, on this sweep's own validation images."
-    )
     notes = [str(m.grid["note"]).strip() for m in study.manifests if m.grid.get("note")]
     chosen = "\n\n".join(dict.fromkeys(f"How the setting was chosen: {note}" for note in notes))
     smoke = (
@@ -21,7 +14,18 @@ def summary(study: Study, figures: FigureWriter) -> Section:
         if any(manifest.options.get("smoke") for manifest in study.manifests)
         else ""
     )
-    return Section(paragraphs(smoke, scope, _one_seed(study), chosen))
+    return Section(paragraphs(smoke, scope(study), _one_seed(study), chosen))
+
+
+def scope(study: Study) -> str:
+    """What was run: trials by state, seeds, and what AP means."""
+    counts = study.trials["state"].value_counts(sort=False)
+    states = ", ".join(f"{count} {state}" for state, count in counts.items())
+    seeds = ", ".join(str(seed) for seed in study.seeds)
+    return (
+        f"{len(study.trials)} trials of {len(study.labels)} cells, seeds {seeds}: {states}. "
+        "AP is COCO's box AP in percent, on this sweep's own validation images."
+    )
 
 
 def _one_seed(study: Study) -> str:

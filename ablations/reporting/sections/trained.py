@@ -1,10 +1,8 @@
 """Training curves, and detections on a few images."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from ablations.analysis.loss_curve import read_curve
@@ -15,8 +13,13 @@ from ablations.reporting.figures.style import new_figure
 from ablations.reporting.figures.writer import FigureWriter
 from ablations.reporting.sections.cdfs import figure_4_trial
 from ablations.reporting.sections.section import Section, heading, paragraphs, picture
+from ablations.reporting.validation_images import (
+    chosen_images,
+    images_folder,
+    read_pixels,
+    validation_truth,
+)
 from ablations.store.arrays import read_arrays
-from ablations.store.files import read_json, sha256
 from ablations.store.record import CURVE, PREDICTION_COLUMNS, PREDICTIONS
 from ablations.store.states import TrialState
 
@@ -70,8 +73,8 @@ def detections(study: Study, figures: FigureWriter) -> Section:
     trials = [state for state in compared_trials(study) if (state.folder / PREDICTIONS).is_file()]
     if not trials:
         return Section(paragraphs(title, "No finished trial kept its predictions."))
-    truth = _truth(trials[0])
-    folder = _images_folder(trials[0])
+    truth = validation_truth(trials[0])
+    folder = images_folder(trials[0])
     if truth is None or folder is None:
         return Section(
             paragraphs(
@@ -79,7 +82,7 @@ def detections(study: Study, figures: FigureWriter) -> Section:
                 "Left out: the validation images that the trials were scored on are not at hand.",
             )
         )
-    chosen = _chosen_images(truth, folder)
+    chosen = chosen_images(truth, folder, IMAGES)
     if not chosen:
         return Section(paragraphs(title, f"Left out: none of the images was found in `{folder}`."))
     figure = new_figure(2.2 * (1 + len(trials)), 2.35 * len(chosen), 1 + len(trials), len(chosen))
@@ -87,7 +90,7 @@ def detections(study: Study, figures: FigureWriter) -> Section:
     names = {category["id"]: category["name"] for category in truth["categories"]}
     found = [_load(state) for state in trials]
     for image in chosen:
-        pixels = _pixels(folder / image["file_name"])
+        pixels = read_pixels(folder / image["file_name"])
         plot_boxes(next(axes), pixels, _true_boxes(truth, image["id"], names), "truth")
         for state, arrays in zip(trials, found, strict=True):
             plot_boxes(
@@ -104,43 +107,6 @@ def detections(study: Study, figures: FigureWriter) -> Section:
             ),
         )
     )
-
-
-def _truth(state: TrialState) -> dict[str, Any] | None:
-    record = state.record
-    digest = record.data.get("val", {}).get("annotations") if record is not None else None
-    return read_json(state.folder.parent.parent / f"annotations-{digest}.json")
-
-
-def _images_folder(state: TrialState) -> Path | None:
-    """Where the validation images are, if they are still those that the trial was scored on."""
-    validation = state.record.data.get("val", {}) if state.record is not None else {}
-    folder, annotations = validation.get("images_dir"), validation.get("file")
-    if not folder or not Path(folder).is_dir():
-        return None
-    if annotations and Path(annotations).is_file():
-        source = validation.get("source", validation["annotations"])
-        return Path(folder) if sha256(Path(annotations)) == source else None
-    return None
-
-
-def _chosen_images(truth: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
-    counts = pd.Series([entry["image_id"] for entry in truth["annotations"]]).value_counts()
-    several = set(counts[counts >= 2].index)
-    images = sorted(truth["images"], key=lambda image: image["id"])
-    there = (i for i in images if i["id"] in several and (folder / i["file_name"]).is_file())
-    return [image for image, _ in zip(there, range(IMAGES), strict=False)]
-
-
-def _pixels(path: Path) -> NDArray[np.uint8]:
-    """The image as trials see it: mmcv's decoder too is OpenCV, which turns an image by its EXIF
-    orientation."""
-    import cv2  # a fifth of a second, in this section alone
-
-    pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
-    if pixels is None:
-        raise ValueError(f"{path} cannot be decoded")
-    return np.ascontiguousarray(pixels[:, :, ::-1])
 
 
 def _true_boxes(truth: dict[str, Any], image_id: int, names: dict[int, str]) -> Boxes:
