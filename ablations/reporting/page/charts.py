@@ -15,8 +15,11 @@ INK = "currentColor"
 PALETTE = [INK if colour == "#000000" else colour for colour in COLOURS]
 DASHES = [[1, 0], [6, 3], [6, 2, 1, 2], [1, 2], [8, 2, 1, 2, 1, 2], [3, 3], [10, 3]]
 SHAPES = ["circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "triangle-right"]
-HEIGHT = 260
-AP = "value (percent)"
+HEIGHT = 260  # pixels
+STEP = 22  # of a row
+UNIT: Spec = {"scale": {"domain": [0, 1]}, "axis": {"tickCount": 5, "labelFlush": False}}
+FEW: Spec = {"columns": {"expr": "width < 420 ? 1 : 2"}}  # for series with long names
+AP = "box AP (percent)"
 
 CONFIG: Spec = {
     "background": None,
@@ -47,11 +50,16 @@ CONFIG: Spec = {
 }
 
 
-def chart_specs(coordinates: dict[str, Any] | None) -> dict[str, Spec]:
-    """Name -> specification; without ``coordinates`` AP is plotted cell by cell and there is no
-    heat map. Raises nothing: every argument comes from ``grid.grid_data``."""
+def chart_specs(coordinates: dict[str, Any] | None, cells: int) -> dict[str, Spec]:
+    """Name -> specification.
+
+    Args:
+        coordinates: those of ``grid.grid_data``; without them AP is plotted cell by cell and there
+            is no heat map.
+        cells: the number of cells, which makes plots with a row for each as high as they need.
+    """
     specs = {
-        "differences": _differences(),
+        "differences": _differences(STEP * max(cells - 1, 1)),
         "loss": _loss(),
         "slope": _slope(),
         "positives": _cdf("positives"),
@@ -60,14 +68,14 @@ def chart_specs(coordinates: dict[str, Any] | None) -> dict[str, Spec]:
         "share": _share(),
     }
     if coordinates is None:
-        return {"metric": _metric_by_cell()} | specs
+        return {"metric": _metric_by_cell(STEP * cells)} | specs
     return {
         "metric": _metric_by_gamma(coordinates),
         "heat": _heat_map(coordinates),
     } | specs
 
 
-def _spec(height: Any, layers: list[Spec], **more: Any) -> Spec:
+def _spec(height: int, layers: list[Spec], **more: Any) -> Spec:
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
         "config": CONFIG,
@@ -131,7 +139,12 @@ def _metric_by_gamma(coordinates: dict[str, Any]) -> Spec:
             },
             {
                 "mark": {"type": "line"},
-                "encoding": {"x": x, "y": y, "color": series, "strokeDash": _like(series, DASHES)},
+                "encoding": {
+                    "x": x,
+                    "y": y,
+                    "color": series,
+                    "strokeDash": _like(series, DASHES) | {"legend": None},
+                },
             },
             {
                 "mark": {"type": "rule", "strokeWidth": 1.5},
@@ -161,12 +174,12 @@ def _metric_by_gamma(coordinates: dict[str, Any]) -> Spec:
     )
 
 
-def _metric_by_cell() -> Spec:
+def _metric_by_cell(height: int) -> Spec:
     y: Spec = {"field": "cell", "type": "nominal", "sort": None, "title": None}
     x = _quantity("mean", AP, scale={"zero": False})
     tooltip = _tooltip("cell", "mean", "interval", "seeds")
     return _spec(
-        {"step": 22},
+        height,
         [
             {
                 "mark": {"type": "rule", "strokeWidth": 1.5, "color": COLOURS[0]},
@@ -197,7 +210,7 @@ def _heat_map(coordinates: dict[str, Any]) -> Spec:
     known, unknown = "isValid(datum.mean)", "!isValid(datum.mean)"
     dark = "datum.mean < (datum.lowest + datum.highest) / 2"
     return _spec(
-        {"step": 46},
+        46 * len(coordinates["x"]),
         [
             {
                 "transform": [{"filter": known}],
@@ -230,12 +243,17 @@ def _heat_map(coordinates: dict[str, Any]) -> Spec:
                         ]
                     },
                 ],
-                "mark": {"type": "text", "lineBreak": "\n", "baseline": "middle"},
                 "encoding": {
-                    "text": {"field": "text"},
                     "color": {"value": "black", "condition": {"test": dark, "value": "white"}},
                     "tooltip": tooltip,
                 },
+                "layer": [
+                    {
+                        "mark": {"type": "text", "dy": dy, "cursor": "pointer"},
+                        "encoding": {"text": {"field": field}},
+                    }
+                    for field, dy in (("text", -7), ("half", 8))
+                ],
             },
             {
                 "transform": [{"filter": unknown}],
@@ -247,9 +265,9 @@ def _heat_map(coordinates: dict[str, Any]) -> Spec:
     )
 
 
-def _differences() -> Spec:
+def _differences(height: int) -> Spec:
     y: Spec = {"field": "cell", "type": "nominal", "sort": None, "title": None}
-    x = _quantity("difference", "AP minus the baseline's (percentage points)")
+    x = _quantity("difference", "AP minus the baseline's")
     tooltip = _tooltip(
         "cell", "difference", "over_seeds", "over_seeds_and_images", "p", "verdict"
     )
@@ -258,9 +276,10 @@ def _differences() -> Spec:
         "type": "nominal",
         "title": "95 % interval",
         "scale": {"domain": list(bars), "range": list(bars.values())},
+        "legend": FEW,
     }
     return _spec(
-        {"step": 22},
+        height,
         [
             {"mark": {"type": "rule", "opacity": 0.6}, "encoding": {"x": {"datum": 0}}},
             *(
@@ -314,7 +333,7 @@ def _curves(x: Spec, y: Spec, title: str, **more: Any) -> Spec:
 
 def _loss() -> Spec:
     return _curves(
-        _quantity("p", "probability of the true class, pₜ", scale={"domain": [0, 1]}),
+        _quantity("p", "probability of the true class, pₜ", **UNIT),
         _quantity("loss", "loss (nats)", scale={"domain": [0, 5]}),
         "without α",
     )
@@ -329,21 +348,21 @@ def _slope() -> Spec:
 
 
 def _cdf(kind: str) -> Spec:
-    unit = {"domain": [0, 1]}
     return _curves(
-        _quantity("fraction", f"fraction of the {kind}, easiest first", scale=unit),
-        _quantity("share", "cumulative share of the loss", scale=unit),
+        _quantity("fraction", f"fraction of the {kind}, easiest first", **UNIT),
+        _quantity("share", "cumulative share of the loss", **UNIT),
         kind,
     )
 
 
 def _training() -> Spec:
-    series = _series("cell", "cell")
+    series = _series("cell", "cell") | {"legend": FEW}
     kind: Spec = {
         "field": "part",
         "type": "ordinal",
         "title": "loss",
         "scale": {"domain": ["boxes", "classification"], "range": [0.9, 2.2]},
+        "legend": FEW,
     }
     return _spec(
         HEIGHT,
@@ -365,7 +384,7 @@ def _training() -> Spec:
 
 
 def _share() -> Spec:
-    series = _series("cell", "cell")
+    series = _series("cell", "cell") | {"legend": FEW}
     return _spec(
         HEIGHT,
         [

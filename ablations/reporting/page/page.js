@@ -61,9 +61,10 @@ function drawMetric() {
   const rows = cells.map((cell) => {
     const [mean, low, high] = cell.values[index];
     const interval = low === null ? "-" : `${fixed(low)} to ${fixed(high)}`;
-    const text = mean === null ? cell.problems : fixed(mean) + (low === null ? "" : `\n± ${fixed(high - mean)}`);
+    const text = mean === null ? cell.problems : fixed(mean);
+    const half = low === null ? "" : `± ${fixed(high - mean)}`;
     const seeds = finished.filter((trial) => labels[trial.cell] === cell.label).length;
-    return { cell: cell.label, x: cell.x, line: cell.line, at: cell.at, mean, low, high, interval, seeds, text, problems: cell.problems };
+    return { cell: cell.label, x: cell.x, line: cell.line, at: cell.at, mean, low, high, interval, seeds, text, half, problems: cell.problems };
   });
   const placed = data.coordinates ? rows.filter((row) => row.x !== undefined) : rows;
   const points = finished.map((trial) => ({ ...cells[trial.cell], cell: labels[trial.cell], seed: trial.seed, value: trial.values[index] }))
@@ -144,10 +145,12 @@ function drawTrials() {
     .sort((a, b) => (labels[b.cell] === state.cell) - (labels[a.cell] === state.cell));
   const rows = shown.flatMap((trial) => { const curve = data.curves[trial.id]; return curve.iteration.map((iteration, i) => ({ cell: labels[trial.cell], seed: trial.seed, iteration, classification: curve.classification[i], boxes: curve.boxes[i], negatives: curve.negatives[i] })); });
   const parts = ["classification", "boxes"].flatMap((part) => rows.map((row) => ({ cell: row.cell, seed: row.seed, iteration: row.iteration, part, loss: row[part] })));
-  const last = shown.map((trial) => `${labels[trial.cell]} seed ${trial.seed} ${fixed(data.curves[trial.id].negatives.at(-1))} %`);
-  const finding = last.length ? `The negatives' share of the classification loss at the end: ${last.join(", ")}.` : "No training curve of this cell is at hand.";
+  const ends = Map.groupBy(shown.filter((trial) => data.curves[trial.id].negatives.at(-1) !== null), (trial) => labels[trial.cell]);
+  const last = [...ends].map(([cell, of]) => { const values = of.map((trial) => data.curves[trial.id].negatives.at(-1)); return `${cell} ${fixed(Math.min(...values))} to ${fixed(Math.max(...values))} %`; });
+  const finding = last.length ? `The negatives' share of the classification loss at the end, over the seeds: ${last.join("; ")}.` : rows.length ? "This loss cannot be split into positives and negatives." : "No training curve of this cell is at hand.";
   said("trials-finding", finding);
-  for (const name of ["training", "share"]) find(`#chart-${name}`).parentElement.hidden = !last.length;
+  find("#chart-training").parentElement.hidden = !rows.length;
+  find("#chart-share").parentElement.hidden = !last.length;
   draw("training", { rows: parts.filter((row) => row.loss > 0) }, finding);
   draw("share", { rows: rows.filter((row) => row.negatives !== null) }, finding);
 }
@@ -215,7 +218,7 @@ function csv(rows) {
 
 function listen() {
   for (const control of all("[data-state]")) control.addEventListener("input", () => set({ [control.dataset.state]: control.value }));
-  for (const button of all("[data-cell]")) button.addEventListener("click", () => { set({ cell: button.dataset.cell }); go("#trials"); });
+  for (const button of all("[data-cell]")) button.addEventListener("click", () => show(button.dataset.cell));
   for (const button of all("[data-column]")) button.addEventListener("click", () => {
     const again = state.sort === `${button.dataset.column} descending`;
     set({ sort: `${button.dataset.column} ${again ? "ascending" : "descending"}` });
@@ -232,6 +235,12 @@ function listen() {
 function go(section) {
   find(section).focus({ preventScroll: true });
   find(section).scrollIntoView();
+}
+
+/** A cell's trials. */
+function show(cell) {
+  set({ cell });
+  go("#trials");
 }
 
 /** A tooltip that shows a value's entries as text. */
@@ -256,8 +265,10 @@ async function main() {
     const name = box.id.slice("chart-".length);
     if (!data.charts[name]) { box.parentElement.hidden = true; continue; }
     const { rows: datasets, description } = drawn[name] || { rows: { rows: [] }, description: "" };
-    const { view } = await vegaEmbed(box, { ...data.charts[name], datasets, description }, { actions: false, ast: true, renderer: "svg", defaultStyle: false, tooltip });
-    view.addEventListener("click", (event, item) => item?.datum?.cell && set({ cell: item.datum.cell }));
+    const spec = { ...data.charts[name], datasets, description };
+    // ast: without eval, which the page's policy forbids.
+    const { view } = await vegaEmbed(box, spec, { actions: false, ast: true, renderer: "svg", defaultStyle: false, tooltip });
+    view.addEventListener("click", (event, item) => labels.includes(item?.datum?.cell) && show(item.datum.cell));
     views[name] = view;
   }
   document.documentElement.dataset.ready = "true";

@@ -81,7 +81,7 @@ def page_data(study: Study, labels: list[str]) -> dict[str, Any]:
         "cdf_gammas": FIGURE_4_GAMMAS,
         "hardest": {"positive": HARDEST_POSITIVES, "negative": HARDEST_NEGATIVES},
         "detections": detections_data(study, labels),
-        "charts": chart_specs(grid["coordinates"]),
+        "charts": chart_specs(grid["coordinates"], len(labels)),
     }
 
 
@@ -107,6 +107,7 @@ def _texts(study: Study, data: dict[str, Any]) -> dict[str, Any]:
         "commands": commands(study),
         "facts": facts(study),
         "protocol": protocol_line(study),
+        "on_axes": data["coordinates"] is not None,
         "data_note": data["differences"]["note"],
     }
 
