@@ -63,9 +63,10 @@ class Browser:
             value,
         )
 
-    def messages(self) -> list[str]:
-        """What the console has said since the last call."""
-        return [entry["message"] for entry in self.driver.get_log("browser")]
+    def messages(self, errors: bool = False) -> list[str]:
+        """What the console has said since the last call; ``errors``: without mere warnings."""
+        said = self.driver.get_log("browser")
+        return [e["message"] for e in said if e["level"] == "SEVERE" or not errors]
 
     def requests(self) -> set[str]:
         """Addresses asked for since the last call, but those inside the page itself."""

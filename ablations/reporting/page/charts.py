@@ -281,7 +281,10 @@ def _differences(height: int) -> Spec:
     return _spec(
         height,
         [
-            {"mark": {"type": "rule", "opacity": 0.6}, "encoding": {"x": {"datum": 0}}},
+            {
+                "mark": {"type": "rule", "opacity": 0.6, "aria": False},  # zero, an axis' line
+                "encoding": {"x": {"datum": 0}},
+            },
             *(
                 {
                     "mark": {"type": "rule", "strokeWidth": width},

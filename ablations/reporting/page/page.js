@@ -46,14 +46,25 @@ const percent = (share) => `${(100 * share).toFixed(1)} %`;
 const byId = (id) => trials.find((trial) => trial.id === id);
 const said = (id, text) => { find(`#${id}`).textContent = text; };
 
-/** Fill a plot's named rows; its description tells a screen reader the finding. */
+/** Show a plot's named rows, or hide it where it has none. Its description, for a screen reader, is the finding. */
 function draw(name, rows, finding) {
-  const description = `${find(`#chart-${name}`).dataset.label}. ${finding}`;
-  drawn[name] = { rows, description };
-  const view = views[name];
-  if (!view) return;
-  for (const [key, values] of Object.entries(rows)) view.data(key, values);
-  view.description(description).resize().runAsync();
+  const box = find(`#chart-${name}`);
+  const some = Boolean(data.charts[name]) && rows.rows.length > 0;
+  const description = `${box.dataset.label}. ${finding}`;
+  drawn[name] = rows.rows;
+  box.parentElement.hidden = !some;
+  if (some && !views[name]) views[name] = embed(box, { ...data.charts[name], datasets: rows, description });
+  else if (some) views[name].then((view) => {
+    for (const [key, values] of Object.entries(rows)) view.data(key, values);
+    view.description(description).resize().runAsync();
+  });
+}
+
+async function embed(box, spec) {
+  // ast: without eval, which the page's policy forbids.
+  const { view } = await vegaEmbed(box, spec, { actions: false, ast: true, renderer: "svg", defaultStyle: false, tooltip });
+  view.addEventListener("click", (event, item) => labels.includes(item?.datum?.cell) && show(item.datum.cell));
+  return view;
 }
 
 function drawMetric() {
@@ -97,7 +108,10 @@ function drawCells() {
 
 function drawBaseline() {
   const chosen = data.differences.baselines[state.baseline];
-  if (!chosen) return said("baseline-finding", "There is nothing to compare.");
+  if (!chosen) {
+    draw("differences", { rows: [] }, "");
+    return said("baseline-finding", "There is nothing to compare.");
+  }
   const rows = chosen.rows.map(([cell, seeds, difference, half, total, p, pSeeds, pTotal, verdict]) => ({
     cell: labels[cell], seeds, difference, p, p_corrected_over_seeds: pSeeds, p_corrected_seeds_and_images: pTotal, verdict,
     low_seeds: half === null ? null : difference - half, high_seeds: half === null ? null : difference + half,
@@ -119,8 +133,10 @@ function drawLoss() {
   draw("loss", { references: data.shapes.loss, rows: both((x, weight) => ({ p: Math.exp(logSigmoid(x)), loss: weight * focalLoss(x, gamma) })) }, `At γ = ${gamma} and α = ${alpha} a sample with p of 0.5 has a loss of ${focalLoss(0, gamma).toFixed(3)} nats before α.`);
   draw("slope", { references: data.shapes.slope, rows: both((x, weight) => ({ x, slope: weight * focalLossDerivative(x, gamma) })).filter((row) => Math.abs(row.x) <= 5) }, `At γ = ${gamma} the derivative at a logit of 0 is ${focalLossDerivative(0, gamma).toFixed(3)} before α.`);
   const kept = data.logits[state.model];
-  for (const name of ["positives", "negatives"]) find(`#chart-${name}`).parentElement.hidden = !kept;
-  if (!kept) return said("loss-finding", "No finished trial kept the logits that the loss CDFs need.");
+  if (!kept) {
+    for (const name of ["positives", "negatives"]) draw(name, { rows: [] }, "");
+    return said("loss-finding", "No finished trial kept the logits that the loss CDFs need.");
+  }
   const found = { positives: lossCdf(kept.positive, 1, gamma), negatives: lossCdf(kept.negative, -1, gamma) };
   const rows = (cdf, curve) => cdf.fraction.map((fraction, i) => ({ curve, fraction, share: cdf.share[i] }));
   const whole = { positives: alpha * found.positives.mean * kept.positive.total, negatives: (1 - alpha) * found.negatives.mean * kept.negative.total };
@@ -149,8 +165,6 @@ function drawTrials() {
   const last = [...ends].map(([cell, of]) => { const values = of.map((trial) => data.curves[trial.id].negatives.at(-1)); return `${cell} ${fixed(Math.min(...values))} to ${fixed(Math.max(...values))} %`; });
   const finding = last.length ? `The negatives' share of the classification loss at the end, over the seeds: ${last.join("; ")}.` : rows.length ? "This loss cannot be split into positives and negatives." : "No training curve of this cell is at hand.";
   said("trials-finding", finding);
-  find("#chart-training").parentElement.hidden = !rows.length;
-  find("#chart-share").parentElement.hidden = !last.length;
   draw("training", { rows: parts.filter((row) => row.loss > 0) }, finding);
   draw("share", { rows: rows.filter((row) => row.negatives !== null) }, finding);
 }
@@ -225,8 +239,8 @@ function listen() {
   });
   for (const button of all("[data-save]")) button.addEventListener("click", async () => {
     const { save: kind, chart } = button.dataset;
-    if (kind === "csv") save(`${chart}.csv`, "text/csv", csv(drawn[chart].rows.rows));
-    else save(`${chart}.svg`, "image/svg+xml", await views[chart].toSVG());
+    if (kind === "csv") save(`${chart}.csv`, "text/csv", csv(drawn[chart]));
+    else save(`${chart}.svg`, "image/svg+xml", await (await views[chart]).toSVG());
   });
   for (const link of all("nav a")) link.addEventListener("click", (event) => { event.preventDefault(); go(link.hash); });
   addEventListener("hashchange", () => set(fromAddress()));
@@ -261,16 +275,7 @@ async function main() {
   }
   listen();
   set(fromAddress());
-  for (const box of all(".chart")) {
-    const name = box.id.slice("chart-".length);
-    if (!data.charts[name]) { box.parentElement.hidden = true; continue; }
-    const { rows: datasets, description } = drawn[name] || { rows: { rows: [] }, description: "" };
-    const spec = { ...data.charts[name], datasets, description };
-    // ast: without eval, which the page's policy forbids.
-    const { view } = await vegaEmbed(box, spec, { actions: false, ast: true, renderer: "svg", defaultStyle: false, tooltip });
-    view.addEventListener("click", (event, item) => labels.includes(item?.datum?.cell) && show(item.datum.cell));
-    views[name] = view;
-  }
+  await Promise.all(Object.values(views));
   document.documentElement.dataset.ready = "true";
 }
 
