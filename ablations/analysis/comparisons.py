@@ -173,30 +173,43 @@ def against_every_baseline(
     baselines: Collection[str] | None = None,
 ) -> dict[str, pd.DataFrame]:
     """``against_baseline`` for each cell as the baseline (or for ``baselines`` alone): label -> its
-    frame, for the cells that have a value. Further columns: ``p_seeds`` and ``p_total``, adjusted over all pairs as in
-    ``against_best``, and ``verdict``: "higher", "lower", either of them with " on these images", or
-    "cannot be told apart"."""
+    frame, for the cells that have a value.
+
+    Further columns: ``p_seeds`` and ``p_total``, adjusted over all pairs as in ``against_best``;
+    ``verdict``: "higher", "lower", either of them with " on these images", "cannot be told apart",
+    or "not compared" (no seed in common, or too many cells to compare all pairs).
+    """
     values = study.values(metric)
-    seeds = _p_matrix(all_pairs(values), study.labels)
-    total = seeds * np.nan
-    if resamples:
-        total = _p_matrix(all_pairs(values, resamples), study.labels)
-        without = [label not in {key for key, _ in resamples} for label in study.labels]
-        total.loc[without] = np.nan
-        total.loc[:, without] = np.nan
-    frames = {}
+    resampled = {label for label, _ in resamples}
+    seeds = all_pairs(values)
+    total = all_pairs(values, resamples) if resamples else None
     known = [str(label) for label in values.dropna(how="all").index]
+    frames = {}
     for label in known if baselines is None else [name for name in known if name in baselines]:
         frame = against_baseline(replace(study, baseline=label), resamples, metric)
+        p_seeds = _p_against(seeds, label)
+        p_total = _p_against(total, label) if total is not None and label in resampled else {}
         others = list(frame["label"])
-        frame["p_seeds"] = seeds.loc[label, others].to_numpy()
-        frame["p_total"] = total.loc[label, others].to_numpy()
+        frame["p_seeds"] = [p_seeds.get(name, np.nan) for name in others]
+        frame["p_total"] = [p_total.get(n, np.nan) if n in resampled else np.nan for n in others]
         frame["verdict"] = [
-            _verdict(*row, bool(resamples))
-            for row in zip(frame["difference"], frame["p_seeds"], frame["p_total"], strict=True)
+            _verdict(difference, p, wider, bool(resamples)) if name in p_seeds else "not compared"
+            for name, difference, p, wider in zip(
+                others, frame["difference"], frame["p_seeds"], frame["p_total"], strict=True
+            )
         ]
         frames[label] = frame
     return frames
+
+
+def _p_against(pairs: Pairs, label: str) -> dict[str, float]:
+    """Adjusted p of the pairs that hold the cell ``label``, by the other cell."""
+    if label not in pairs.labels:
+        return {}
+    at = pairs.labels.index(label)
+    own = np.flatnonzero((pairs.first == at) | (pairs.second == at))
+    others = pairs.first[own] + pairs.second[own] - at
+    return {pairs.labels[i]: float(p) for i, p in zip(others, pairs.p[own], strict=True)}
 
 
 def _verdict(difference: float, p_seeds: float, p_total: float, resampled: bool) -> str:
@@ -206,13 +219,6 @@ def _verdict(difference: float, p_seeds: float, p_total: float, resampled: bool)
         return "cannot be told apart"
     where = "" if not resampled or p_total <= ALPHA else " on these images"
     return ("higher" if difference > 0 else "lower") + where
-
-
-def _p_matrix(pairs: Pairs, labels: list[str]) -> pd.DataFrame:
-    """Adjusted p of each pair of cells, both ways round: [labels, labels]; NaN elsewhere."""
-    table = np.full((len(pairs.labels),) * 2, np.nan)
-    table[pairs.first, pairs.second] = table[pairs.second, pairs.first] = pairs.p
-    return pd.DataFrame(table, pairs.labels, pairs.labels).reindex(index=labels, columns=labels)
 
 
 def typical_paired_sd(study: Study, metric: str = "AP") -> float:

@@ -15,7 +15,7 @@ TRIALS_CSV = "trials.csv"
 
 
 def write_report(work_dirs: list[Path], out: Path, baseline: str | None = None) -> Path:
-    """Write ``README.md``, ``report.html``, ``trials.csv``, ``tables/`` and ``figures/`` into ``out``.
+    """Write ``README.md``, ``report.html``, ``trials.csv``, ``tables/``, ``figures/`` into ``out``.
 
     The same records give the same bytes, but for the date line of ``README.md``.
 

@@ -30,9 +30,7 @@ def images_folder(state: TrialState) -> Path | None:
     return None
 
 
-def chosen_images(
-    truth: dict[str, Any], folder: Path, most: int
-) -> list[dict[str, Any]]:
+def chosen_images(truth: dict[str, Any], folder: Path, most: int) -> list[dict[str, Any]]:
     """The first ``most`` images with two objects or more, of those that ``folder`` holds."""
     counts = pd.Series([entry["image_id"] for entry in truth["annotations"]]).value_counts()
     several = set(counts[counts >= 2].index)

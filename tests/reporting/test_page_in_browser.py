@@ -20,7 +20,6 @@ from ablations.analysis.focal_loss import focal_loss, focal_loss_derivative
 from ablations.analysis.loss_cdf import loss_cdf, negative_share, read_logits
 from ablations.reporting.page.write import PAGE
 from ablations.reporting.report import write_report
-from ablations.store.files import read_json, write_json
 from ablations.store.record import PROBABILITIES
 from tests.helpers.fabricated import GRID, Plan, fabricate
 
@@ -129,7 +128,9 @@ def _table(page: Any, selector: str) -> list[list[str]]:
     return page.run(script, f"{selector} tbody tr:not([hidden])")
 
 
-def test_another_baseline_shows_the_reports_p_values(page: Any, sweep: Path, tmp_path: Path) -> None:
+def test_another_baseline_shows_the_reports_p_values(
+    page: Any, sweep: Path, tmp_path: Path
+) -> None:
     other = "gamma=2 alpha=0.25"
     page.choose("baseline", other)
     write_report([sweep], tmp_path / "other", baseline=other)
@@ -172,7 +173,7 @@ def test_the_address_keeps_the_view(page: Any, browser: Any, report: Path) -> No
     page.run("document.querySelector('[data-column=\"2\"]').click()")
     fragment = page.run("return location.hash")
     rows = _table(page, "#cells-table")
-    assert [row[0].strip() for row in rows][0] == "gamma=2 alpha=0.25"  # the highest AP first
+    assert rows[0][0].strip() == "gamma=2 alpha=0.25"  # the highest AP first
     assert len(rows) == 3
     browser.open(report / PAGE, fragment)
     assert _table(browser, "#cells-table") == rows
@@ -212,7 +213,9 @@ def test_the_threshold_takes_detections_away(page: Any) -> None:
     for score in ("0.05", "0.5", "0.95"):
         page.choose("score", score)
         counts.append(int(page.text("#detections-finding").split()[0]))
-        assert page.run("return document.querySelectorAll('#images rect.found').length") == counts[-1]
+        assert (
+            page.run("return document.querySelectorAll('#images rect.found').length") == counts[-1]
+        )
     assert counts[0] > counts[1] > counts[2]
 
 

@@ -120,7 +120,8 @@ def _metric_by_gamma(coordinates: dict[str, Any]) -> Spec:
     axis = {"values": list(range(len(coordinates["x"]))), "labelExpr": f"{names}[datum.value]"}
     limits = [-0.5, len(coordinates["x"]) - 0.5]
     x = _quantity("at", "γ (not to scale)", axis=axis | {"grid": False}, scale={"domain": limits})
-    series = _series("line", "α", coordinates["lines"])
+    # Shapes alone: the lines' dashes would run around them.
+    series = _series("line", "α", coordinates["lines"]) | {"legend": {"symbolStrokeWidth": 0}}
     y = _quantity("mean", AP, scale={"zero": False})
     tooltip = _tooltip("cell", "mean", "interval", "seeds")
     band = {"name": "baseline"}
@@ -143,7 +144,7 @@ def _metric_by_gamma(coordinates: dict[str, Any]) -> Spec:
                     "x": x,
                     "y": y,
                     "color": series,
-                    "strokeDash": _like(series, DASHES) | {"legend": None},
+                    "strokeDash": _like(series, DASHES),
                 },
             },
             {
@@ -268,9 +269,7 @@ def _heat_map(coordinates: dict[str, Any]) -> Spec:
 def _differences(height: int) -> Spec:
     y: Spec = {"field": "cell", "type": "nominal", "sort": None, "title": None}
     x = _quantity("difference", "AP minus the baseline's")
-    tooltip = _tooltip(
-        "cell", "difference", "over_seeds", "over_seeds_and_images", "p", "verdict"
-    )
+    tooltip = _tooltip("cell", "difference", "over_seeds", "over_seeds_and_images", "p", "verdict")
     bars = {"over seeds and images": COLOURS[1], "over seeds": COLOURS[0]}
     legend: Spec = {
         "type": "nominal",

@@ -89,9 +89,7 @@ def _found(state: TrialState, images: list[int], order: dict[int, int]) -> list[
     return [_boxes(arrays, number, order) for number in images]
 
 
-def _boxes(
-    arrays: dict[str, NDArray[Any]], image: int, order: dict[int, int]
-) -> list[list[float]]:
+def _boxes(arrays: dict[str, NDArray[Any]], image: int, order: dict[int, int]) -> list[list[float]]:
     kept = np.flatnonzero((arrays["image_id"] == image) & (arrays["score"] >= LOWEST_SCORE))
     kept = kept[np.argsort(-arrays["score"][kept], kind="stable")][:MOST_BOXES]
     return [

@@ -62,4 +62,6 @@ def _finding(label: str, frame: pd.DataFrame) -> str:
     ]
     open_ones = counts["cannot be told apart"]
     parts.append(f"{open_ones} cannot be told apart from it")
+    if counts["not compared"]:
+        parts.append(f"{counts['not compared']} not compared")
     return f"Against {label}, at the 5 % level after correction over all pairs: {', '.join(parts)}."

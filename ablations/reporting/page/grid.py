@@ -23,7 +23,7 @@ DODGE = 0.08  # of a step on the x axis, between the lines of neighbouring alpha
 
 
 def shown_cells(study: Study) -> list[str]:
-    """The first ``MOST_CELLS`` cells in planned order, and the baseline and the best one besides."""
+    """The first ``MOST_CELLS`` cells in planned order, and the baseline and the best one."""
     first = study.labels[:MOST_CELLS]
     means = study.values().mean(axis=1).dropna()
     best = None if means.empty else str(means.idxmax())

@@ -7,6 +7,7 @@ under a name that changes with the versions.
 import contextlib
 import os
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 import vl_convert
@@ -22,7 +23,7 @@ OWN_SCOPE = "(() => {{\n{}\n}})();"  # or its short names would clash with the p
 def script() -> str:
     """JavaScript that defines ``vegaEmbed``; the same bytes for the same versions."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    name = f"vega-lite-{VEGA_LITE}-vl-convert-{vl_convert.__version__}.js"
+    name = f"vega-lite-{VEGA_LITE}-vl-convert-{version('vl-convert-python')}.js"
     kept = Path(base) / "loss-ablations" / name
     with contextlib.suppress(OSError):
         return OWN_SCOPE.format(kept.read_text(encoding="utf-8"))

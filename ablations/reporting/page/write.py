@@ -96,7 +96,9 @@ def _texts(study: Study, data: dict[str, Any]) -> dict[str, Any]:
         "smoke": any(manifest.options.get("smoke") for manifest in study.manifests),
         "one_seed": bool((study.finished.groupby("label").size() <= 1).all()),
         "notes": list(
-            dict.fromkeys(str(m.grid["note"]).strip() for m in study.manifests if m.grid.get("note"))
+            dict.fromkeys(
+                str(m.grid["note"]).strip() for m in study.manifests if m.grid.get("note")
+            )
         ),
         "cells_planned": len(study.labels),
         "missing": [
