@@ -14,8 +14,8 @@ import pytest
 from ablations.analysis.comparisons import against_every_baseline
 from ablations.analysis.focal_loss import focal_loss
 from ablations.analysis.loss_cdf import (
-    LossCDF,
     LogitSample,
+    LossCDF,
     loss_cdf,
     merged_bins,
     negative_share,
@@ -54,7 +54,7 @@ class Elements(HTMLParser):
         self.tags.append((tag, dict(attrs)))
 
     def handle_data(self, data: str) -> None:
-        tag, attributes = self.tags[-1] if self.tags else ("", {})
+        _, attributes = self.tags[-1] if self.tags else ("", {})
         if attributes.get("id") == "data":
             self.data += data
 
