@@ -132,8 +132,8 @@ Written by `python -m benchmarks.bench_annotations`, {datetime.date.today().isof
 
 {IMAGES:,} images and {BOXES:,} boxes, as many as COCO's train2017. Promised: 10 s and 2 GB.
 Included are reading and hashing the file, the existence and header of every image, and writing
-and hashing the checked file. Decoding images is apart: it takes as long as the images are large, and is done
-for all of them only where that takes less than a minute.
+and hashing the checked file. Decoding images is apart: it takes as long as the images are large,
+and is done for all of them only where that takes less than a minute.
 
 | | MB | s | CPU s | peak GB |
 | --- | ---: | ---: | ---: | ---: |
