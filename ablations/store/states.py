@@ -43,7 +43,7 @@ def trial_state(work_dir: Path, entry: Entry) -> TrialState:
         return TrialState(entry, folder, "running", None, None, progress)
     if not progress:
         return TrialState(entry, folder, "pending")
-    reason = progress.get("reason") or "ended without a word (killed, or its machine went down)"
+    reason = progress.get("reason") or "ended without giving a reason (killed, or its machine went down)"
     return TrialState(entry, folder, "interrupted", reason, None, progress)
 
 
