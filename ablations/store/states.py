@@ -43,7 +43,8 @@ def trial_state(work_dir: Path, entry: Entry) -> TrialState:
         return TrialState(entry, folder, "running", None, None, progress)
     if not progress:
         return TrialState(entry, folder, "pending")
-    reason = progress.get("reason") or "ended without giving a reason (killed, or its machine went down)"
+    unknown = "ended without giving a reason (killed, or its machine went down)"
+    reason = progress.get("reason") or unknown
     return TrialState(entry, folder, "interrupted", reason, None, progress)
 
 
