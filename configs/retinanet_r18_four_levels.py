@@ -4,5 +4,5 @@ _base_ = ["retinanet_r18_digits.py"]
 
 model = dict(
     neck=dict(num_outs=4),
-    bbox_head=dict(anchor_generator=dict(octave_base_scale=3, strides=[8, 16, 32, 64])),
+    bbox_head=dict(anchor_generator=dict(strides=[8, 16, 32, 64])),
 )

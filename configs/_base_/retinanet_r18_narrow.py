@@ -1,7 +1,7 @@
 """RetinaNet on a narrow ResNet-18, for ten classes at 96 px on a CPU core.
 
 mmdet's detector with a quarter of ResNet-18's width and its first two stages, two pyramid levels
-(strides 8 and 16: the digits are 52 px at most; the second is made from the first), nine anchors a
+(strides 8 and 16: the digits are 60 px at most; the second is made from the first), nine anchors a
 location and one convolution in each subnet. As in mmdet's RetinaNet the backbone's stem and first
 stage are frozen, and so are the statistics of its batch norms. Group normalisation in the pyramid
 and the subnets, which the paper's RetinaNet has not, lets a short schedule converge with every
@@ -52,7 +52,7 @@ model = dict(
         norm_cfg=norm,
         anchor_generator=dict(
             type="AnchorGenerator",
-            octave_base_scale=2,
+            octave_base_scale=3,
             scales_per_octave=3,
             ratios=[0.5, 1.0, 2.0],
             strides=[8, 16],
