@@ -33,10 +33,10 @@ def against_baseline(study: Study, resamples: Resamples, metric: str = "AP") -> 
 
     Columns: ``label``, ``seeds`` (n that both have), ``difference`` (mean over them; NaN for none),
     ``sd`` (of one seed's difference), ``half_seeds`` (half-width of the 95 % t interval: another
-    training, the same images), ``image_sd`` (of the mean difference under resampled images or groups of them),
-    ``half_total`` (both sources), ``p`` (of half_total's interval; of half_seeds' where images were
-    not resampled), ``half_unpaired`` (Welch's, for comparison), ``seeds_needed`` (to find a
-    difference of this size with 80 % power). NaN where seeds or resamples are lacking.
+    training, the same images), ``image_sd`` (of the mean difference under resampled images or
+    groups of them), ``half_total`` (both sources), ``p`` (of half_total's interval; of half_seeds'
+    where images were not resampled), ``half_unpaired`` (Welch's, for comparison), ``seeds_needed``
+    (to find a difference of this size with 80 % power). NaN where seeds or resamples are lacking.
     """
     if study.baseline is None:
         return pd.DataFrame()
@@ -59,9 +59,7 @@ def against_baseline(study: Study, resamples: Resamples, metric: str = "AP") -> 
     rows["image_sd"] = image_sd
     n = np.maximum(found.n, 1)
     rows["half_total"] = half_width(found.sd, n, image_sd, image_df=resamples.df)
-    rows["p"] = p_value(
-        found.mean, found.sd, n, np.nan_to_num(image_sd), image_df=resamples.df
-    )
+    rows["p"] = p_value(found.mean, found.sd, n, np.nan_to_num(image_sd), image_df=resamples.df)
     rows["half_unpaired"] = _welch(table, base)
     rows["seeds_needed"] = seeds_needed(found.mean, found.sd)
     return rows
@@ -143,7 +141,7 @@ def pair_spreads(
 
 
 def _with_best(table: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The pairs of each row of ``table`` [cells, seeds] with that of the highest (adjusted) mean."""
+    """The pairs of each row of ``table`` [cells, seeds] with that of the highest adjusted mean."""
     best = int(np.argmax(adjusted_means(pd.DataFrame(table))))
     others = np.delete(np.arange(len(table)), best)
     return others, np.full_like(others, best)

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from ablations.analysis.image_groups import ImageGroups, find_groups, group_key, group_numbers
 from ablations.analysis.matching import match_trial
 from ablations.analysis.resampling import group_weights, image_weights, resampled_ap
+from ablations.analysis.seeds import adjusted_means
 from ablations.analysis.study import Study
 from ablations.store.files import read_json, sha256
 from ablations.store.record import PREDICTIONS
@@ -130,7 +131,7 @@ def _chosen(study: Study) -> list[TrialState]:
         if state.state == "finished" and (state.folder / PREDICTIONS).is_file()
     ]
     order = {label: index for index, label in enumerate(study.labels)}
-    means = study.values().mean(axis=1)
+    means = adjusted_means(study.values())
     first = (study.baseline, means.idxmax() if means.notna().any() else None)
     kept.sort(
         key=lambda state: (

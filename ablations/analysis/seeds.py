@@ -120,7 +120,8 @@ def half_width(
     n = np.asarray(n, dtype=np.float64)
     tail = 0.5 + np.asarray(confidence) / 2
     training = stats.t.ppf(tail, n - 1 if df is None else df) * seed_sd / np.sqrt(n)
-    return np.hypot(training, _image_quantile(0.5 - np.asarray(confidence) / 2, image_df) * np.asarray(image_sd))
+    images = _image_quantile(0.5 - np.asarray(confidence) / 2, image_df) * np.asarray(image_sd)
+    return np.hypot(training, images)
 
 
 def _image_quantile(tail: ArrayLike, df: float) -> NDArray[np.float64]:
@@ -179,7 +180,8 @@ def power(
     n = np.asarray(n, dtype=np.float64)
     shift = np.abs(difference) / np.asarray(seed_sd) * np.sqrt(n)
     critical = stats.t.isf(alpha / 2, n - 1)
-    return stats.nct.sf(critical, n - 1, shift) + stats.nct.cdf(-critical, n - 1, shift)
+    # Below -critical, mirrored: scipy's cdf is NaN there for large shifts.
+    return stats.nct.sf(critical, n - 1, shift) + stats.nct.sf(critical, n - 1, -shift)
 
 
 def seeds_needed(

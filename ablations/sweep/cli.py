@@ -130,9 +130,8 @@ def cost(args: argparse.Namespace, request: Request, states: Sequence[TrialState
     iterations = config["train_cfg"]["max_iters"]
     workers = args.workers or len(request.trials)
     known = states
-    if not any(state.record for state in states):
-        with contextlib.suppress(FileNotFoundError):  # a new sweep
-            known = sweep_states(request.work_dir)[1]  # other seeds
+    with contextlib.suppress(FileNotFoundError):  # a new sweep
+        known = sweep_states(request.work_dir)[1]  # other seeds too
     return estimate(states, known, config, workers, args.gpus_per_trial, iterations)
 
 

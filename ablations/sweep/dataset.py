@@ -43,8 +43,25 @@ def _data(config: dict[str, Any], notes: list[str]) -> dict[str, Any]:
         dataset = inner_dataset(config[f"{split}_dataloader"]["dataset"])
         data[split] = _check_coco(dataset)
     val = inner_dataset(config["val_dataloader"]["dataset"])
+    if key := info.get("group_key"):
+        _check_group_key(data["val"]["file"], key)
+        data["group_key"] = key
     data["classes"] = list(val.get("metainfo", {}).get("classes", []))
     return data
+
+
+def _check_group_key(file: str, key: str) -> None:
+    """Refuse a key that no validation image has.
+
+    Raises:
+        ValueError: so it is; the message names the keys there are.
+    """
+    images = json.loads(Path(file).read_bytes())["images"]
+    if not any(image.get(key) is not None for image in images):
+        there = ", ".join(sorted({name for image in images for name in image}))
+        raise ValueError(
+            f"dataset_info.group_key is {key!r}, which no image of {file} has; they have {there}"
+        )
 
 
 def annotation_checksums(config: dict[str, Any]) -> dict[str, str]:

@@ -34,7 +34,9 @@ def test_a_shift_of_whole_seeds_widens_only_the_unpaired_interval(tmp_path: Path
 
 def test_only_seeds_that_both_have_are_paired(tmp_path: Path) -> None:
     plan = Plan(points=FOUR, seeds=(0, 1, 2), states={("CE", 0): "failed", (BEST, 1): "diverged"})
-    row = against_baseline(load_study([fabricate(tmp_path / "a", plan)]), Resamples()).set_index("label")
+    row = against_baseline(load_study([fabricate(tmp_path / "a", plan)]), Resamples()).set_index(
+        "label"
+    )
     assert row.loc[BEST, "seeds"] == 1
     assert np.isnan(row.loc[BEST, "half_seeds"])
     assert row.loc["gamma=0 alpha=0.25", "seeds"] == 2
