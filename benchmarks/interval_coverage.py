@@ -329,7 +329,8 @@ def grouped_images(repetitions: int, rng: Generator) -> list[str]:
         f"standard deviation of {one.std(ddof=1):.0f} over groups, the two detectors' correlate by "
         f"{np.corrcoef(one, other)[0, 1]:.2f}, and their difference has one of "
         f"{(one - other).std(ddof=1):.1f} AP. The report's interval draws groups and takes "
-        f"Student's t with groups - 1 degrees of freedom; it is given from {FEWEST_GROUPS} groups on.",
+        f"Student's t with groups - 1 degrees of freedom; it is given from {FEWEST_GROUPS} groups "
+        "on.",
         table(["groups", "the report's", "normal quantile", "images, groups ignored"], rows),
     ]
 

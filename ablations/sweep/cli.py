@@ -153,7 +153,9 @@ def print_plan(args: argparse.Namespace, request: Request) -> None:
     rows = [(s.entry.id, s.entry.label, str(s.entry.seed), s.state) for s in states]
     print(in_columns(("trial", "point", "seed", "state"), rows))
     print(f"{len(states)} trials in {request.work_dir}")
-    print(cost(args, request, states))
+    expected = cost(args, request, states)
+    print(expected)
+    print(expected.seeds)
 
 
 def headline(args: argparse.Namespace, request: Request) -> str:

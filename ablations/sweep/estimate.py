@@ -58,17 +58,13 @@ class CostEstimate:
     wall_hours: float | None
     workers: int
     source: str
-    seeds: "SeedsNeeded | None" = None
+    seeds: SeedsNeeded
 
     def as_json(self) -> dict[str, Any]:
         """As ``--dry-run --json`` prints it."""
         return asdict(self)
 
     def __str__(self) -> str:
-        cost = self._cost()
-        return f"{cost}\n{self.seeds}" if self.seeds else cost
-
-    def _cost(self) -> str:
         if self.device_hours is None:
             return f"{self.trials} trials to run; cost unknown ({self.source})"
         wall = f"{self.wall_hours:.1f} h" if self.wall_hours else ""
