@@ -45,6 +45,7 @@ _RELEVANT = (
 # Keys that say where things lie or how fast they go, wherever they stand.
 _IRRELEVANT = {
     "builder",
+    "group_key",
     "data_root",
     "num_workers",
     "persistent_workers",

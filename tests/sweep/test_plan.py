@@ -43,6 +43,7 @@ def test_paths_and_workers_do_not_change_an_id(config: dict) -> None:
     moved["train_dataloader"]["num_workers"] = 4
     moved["log_level"] = "ERROR"
     moved["work_dir"] = "/tmp/x"
+    moved["dataset_info"]["group_key"] = "scene_id"
     assert ids(moved) == ids(config)
 
 

@@ -1,5 +1,7 @@
 """A few lines at the top of the report: what was run."""
 
+from ablations.analysis.comparisons import ALPHA
+from ablations.analysis.looks import looks
 from ablations.analysis.study import Study
 from ablations.reporting.figures.writer import FigureWriter
 from ablations.reporting.sections.section import Section, paragraphs
@@ -21,7 +23,26 @@ def summary(study: Study, figures: FigureWriter) -> Section:
         if any(manifest.options.get("smoke") for manifest in study.manifests)
         else ""
     )
-    return Section(paragraphs(smoke, scope, _one_seed(study), chosen))
+    return Section(paragraphs(smoke, scope, _one_seed(study), _looks(study), chosen))
+
+
+def _looks(study: Study) -> str:
+    """That seeds were added after others had finished, and the level that this leaves."""
+    found = looks(study)
+    if found.count == 1:
+        return ""
+    before = ", then ".join(
+        f"{len(seeds)} ({', '.join(map(str, seeds))})" for seeds in found.earlier
+    )
+    return (
+        f"**Seeds were added in several goes.** When more were asked for, these had finished: "
+        f"{before}. Whoever looked at them, and would have stopped at a difference, has looked "
+        f"{found.count} times by now: a difference at p < {ALPHA} below is then false with a "
+        f"chance of up to {100 * found.level(ALPHA):g} %, not {100 * ALPHA:g} % (Boole's "
+        f"inequality; Armitage, McPherson and Rowe, 1969). To claim {100 * ALPHA:g} % all the "
+        f"same, take p < {ALPHA / found.count:.3g} for it. If the number of seeds was fixed "
+        "before the first one ran, nothing changes."
+    )
 
 
 def _one_seed(study: Study) -> str:
