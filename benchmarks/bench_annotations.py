@@ -19,6 +19,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from ablations.data.coco import COCO_CLASSES
+from ablations.sweep.run import machine
+
 IMAGES, BOXES = 118_000, 860_000
 VERTICES = 21  # of a polygon; with them the file is as large as COCO's
 WIDTH, HEIGHT = 640, 480
@@ -63,7 +68,8 @@ def fabricate(folder: Path, polygons: bool) -> Path:
     path = folder / "train.json"
     with path.open("w") as stream:
         stream.write('{"info": {}, "licenses": [], "images": ' + json.dumps(images))
-        names = [{"id": c, "name": n, "supercategory": ""} for c, n in zip(categories, classes())]
+        pairs = zip(categories, COCO_CLASSES, strict=True)
+        names = [{"id": id, "name": name, "supercategory": ""} for id, name in pairs]
         stream.write(', "categories": ' + json.dumps(names) + ', "annotations": [')
         for number, (box, owner, kind) in enumerate(zip(boxes, owners, kinds, strict=True)):
             x, y, w, h = box
@@ -80,13 +86,6 @@ def fabricate(folder: Path, polygons: bool) -> Path:
             stream.write((", " if number else "") + json.dumps(entry))
         stream.write("]}")
     return path
-
-
-def classes() -> tuple[str, ...]:
-    """COCO's."""
-    from ablations.data.coco import COCO_CLASSES
-
-    return COCO_CLASSES
 
 
 def fabricate_images(folder: Path) -> None:
@@ -120,17 +119,16 @@ def report(rows: dict[str, tuple[float, dict[str, float]]]) -> str:
         f"| {name} | {megabytes:,.0f} | {found['s']:.1f} | {found['cpu']:.1f} | {found['gb']:.2f} |"
         for name, (megabytes, found) in rows.items()
     ]
-    from ablations.sweep.run import machine
-
+    today = datetime.datetime.now(datetime.UTC)
     return f"""# The check of annotation files
 
-Written by `python benchmarks/bench_annotations.py` on {datetime.datetime.now(datetime.UTC):%Y-%m-%d}
-on this machine: {machine()}, shared with other work.
+Written by `python benchmarks/bench_annotations.py` on {today:%Y-%m-%d}, {machine()}.
+Where other work ran at the same time, CPU seconds are to be read, not seconds.
 
-{IMAGES:,} images and {BOXES:,} boxes, as many as COCO's train2017. Promised: 10 s and 2 GB. Included
-are reading and hashing the file, the existence and header of every image, and writing and hashing
-the checked file. Decoding images is apart: it takes as long as the images are large, and is done
-for all of them only where that takes less than a minute.
+{IMAGES:,} images and {BOXES:,} boxes, as many as COCO's train2017. Promised: 10 s and 2 GB.
+Included are reading and hashing the file, the existence and header of every image, and writing and
+hashing the checked file. Decoding images is apart: it takes as long as the images are large, and is
+done for all of them only where that takes less than a minute. `again` knows the images from before.
 
 | | MB | s | CPU s | peak GB |
 | --- | ---: | ---: | ---: | ---: |
