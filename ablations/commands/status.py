@@ -12,10 +12,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ablations.commands.output import until_closed
 from ablations.sweep.launchers.slurm.queue import SlurmDownError, cancel
 from ablations.sweep.overview import show
 
 
+@until_closed
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     parser = argparse.ArgumentParser(description="Show how a sweep stands.")

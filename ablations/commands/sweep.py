@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ablations.commands.output import until_closed
 from ablations.store.lease import Lease, LeaseHeldError
 from ablations.store.manifest import Entry, trial_folder
 from ablations.store.record import CONFIG
@@ -24,7 +25,12 @@ from ablations.sweep.launchers.launcher import Launch
 from ablations.sweep.preflight import preflight, preflight_without_torch
 from ablations.sweep.request import Request, check_continues, worth_sharing
 from ablations.sweep.wandb_upload import uploading
-from ablations.sweep.work_dir import command_line, set_failed_aside, write_sweep
+from ablations.sweep.work_dir import (
+    command_line,
+    set_failed_aside,
+    update_manifest,
+    write_sweep,
+)
 
 REPORTS = Path("reports")
 UPLOADER = "ablations.reporting.wandb_sync"
@@ -38,6 +44,7 @@ TRAINING = EntryPoints(
 )
 
 
+@until_closed
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     try:
@@ -62,7 +69,7 @@ def _run(args: Any) -> int:
         if args.retry_failed:
             set_failed_aside(request)
         todo = cli.unfinished(request)
-        changed = bool(todo)
+        changed = bool(todo) or update_manifest(request)
         share = launcher.trains_here and worth_sharing(request, len(todo))
         if todo:
             _prepare(request, launcher.trains_here, share)

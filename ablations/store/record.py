@@ -25,9 +25,10 @@ from typing import Any, Literal, get_args
 
 from ablations.store.files import read_json, sha256, write_json
 
-SCHEMA_VERSION = 2
-READABLE = (1, 2)
-"""Schemas that can be read; in 1 no trial was taken over from another sweep."""
+SCHEMA_VERSION = 3
+READABLE = (1, 2, 3)
+"""Schemas that can be read; in 1 no trial was taken over from another sweep, before 3 no record
+said which code it was computed with."""
 
 RECORD = "record.json"
 TRIAL = "trial.json"
@@ -89,6 +90,8 @@ class Record:
     # data: name, version, train and val: {annotations (SHA-256), images, boxes}, classes
     versions: dict[str, str] = field(default_factory=dict)
     git: dict[str, Any] = field(default_factory=dict)  # commit, dirty; empty outside a checkout
+    code: dict[str, str] = field(default_factory=dict)
+    # code: digests of ablations.losses, ablations.training and the user's modules (``store.code``)
     files: dict[str, str] = field(default_factory=dict)  # name -> SHA-256
     taken_from: dict[str, str] = field(default_factory=dict)
     # taken_from: sweep, work_dir (as given, never absolute) and command that trained the trial;

@@ -1,8 +1,11 @@
 """What was run, in a few lines, before any number."""
 
+from ablations.analysis.merge import code_states, mixed_cells
 from ablations.analysis.study import Study
 from ablations.reporting.figures.writer import FigureWriter
 from ablations.reporting.sections.section import Section, paragraphs
+
+MOST_CELLS = 20  # in one line
 
 
 def summary(study: Study, figures: FigureWriter) -> Section:
@@ -21,7 +24,19 @@ def summary(study: Study, figures: FigureWriter) -> Section:
         if any(manifest.options.get("smoke") for manifest in study.manifests)
         else ""
     )
-    return Section(paragraphs(smoke, scope, _one_seed(study), chosen))
+    return Section(paragraphs(smoke, scope, _one_seed(study), _mixed_code(study), chosen))
+
+
+def _mixed_code(study: Study) -> str:
+    mixed = mixed_cells(code_states(study.finished_states))
+    if not mixed:
+        return ""
+    more = f" and {len(mixed) - MOST_CELLS} more" if len(mixed) > MOST_CELLS else ""
+    return (
+        f"**Cells that average trials of different code:** {', '.join(mixed[:MOST_CELLS])}{more}. "
+        "This package's loss or training code changed between their seeds; "
+        "*How it was made* says which trials belong to which state of it."
+    )
 
 
 def _one_seed(study: Study) -> str:
