@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import threading
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,19 +49,25 @@ class _Job:
     cache: Path
 
 
-def resample_study(study: Study) -> Resamples:
+def resample_study(study: Study, say: Callable[[str], None] = lambda _line: None) -> Resamples:
     """Resampled AP of the study's finished trials that kept their predictions.
 
     What was computed is kept in the sweep's ``resamples`` folder by the predictions' checksum.
 
-    Raises:
-        ValueError: a file of predictions is damaged or is not the one that its record describes.
+    Args:
+        study: the trials.
+        say: called with a line for each trial that is left out, because its predictions or their
+            annotations are damaged or are not what its record describes.
     """
     jobs = [job for state in _chosen(study) if (job := _job(state)) is not None]
-    missing = [job for job in jobs if not job.cache.is_file()]
-    fresh = _compute_all(missing)
-    computed = {job.key: values for job, values in zip(missing, fresh, strict=True)}
-    return {job.key: computed[job.key] if job.key in computed else _load(job) for job in jobs}
+    known = {job.key: values for job in jobs if (values := _load(job)) is not None}
+    missing = [job for job in jobs if job.key not in known]
+    for job, values in zip(missing, _compute_all(missing), strict=True):
+        if isinstance(values, str):
+            say(values)
+        else:
+            known[job.key] = values
+    return {job.key: known[job.key] for job in jobs if job.key in known}
 
 
 def mean_over(resamples: Resamples, label: str, seeds: Iterable[int]) -> NDArray[np.float64] | None:
@@ -118,16 +124,24 @@ def _job(state: TrialState) -> _Job | None:
     )
 
 
-def _compute_all(jobs: list[_Job]) -> list[NDArray[np.float64]]:
-    """On all cores, where it is worth a pool and forking is safe (a single thread)."""
+def _compute_all(jobs: list[_Job]) -> list[NDArray[np.float64] | str]:
+    """Resampled AP, or why there is none, of each job; on all cores, where it is worth a pool and forking is safe (a single thread)."""
     workers = len(os.sched_getaffinity(0))
     if len(jobs) < ENOUGH_FOR_PROCESSES or workers == 1 or threading.active_count() > 1:
-        values = [_compute(job) for job in jobs]
+        values = [_attempt(job) for job in jobs]
         _truth.cache_clear()
         return values
     context = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        return list(pool.map(_compute, jobs))
+        return list(pool.map(_attempt, jobs))
+
+
+def _attempt(job: _Job) -> NDArray[np.float64] | str:
+    try:
+        return _compute(job)
+    except (ValueError, OSError, KeyError, TypeError, IndexError) as error:
+        text = " ".join(str(error).split())
+        return f"no {text}" if isinstance(error, KeyError) else text
 
 
 def _compute(job: _Job) -> NDArray[np.float64]:
@@ -154,5 +168,10 @@ def _weights(images: int) -> NDArray[np.int32]:
     return image_weights(images, RESAMPLES, np.random.default_rng(SEED))
 
 
-def _load(job: _Job) -> NDArray[np.float64]:
-    return np.load(job.cache, allow_pickle=False)
+def _load(job: _Job) -> NDArray[np.float64] | None:
+    """What an earlier report has computed, if it is there and whole."""
+    try:
+        values = np.load(job.cache, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return values if values.shape == (RESAMPLES,) else None

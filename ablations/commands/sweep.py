@@ -16,7 +16,7 @@ from typing import Any
 from ablations.commands.output import until_closed
 from ablations.store.lease import Lease, LeaseHeldError
 from ablations.store.manifest import Entry, trial_folder
-from ablations.store.record import CONFIG
+from ablations.store.record import CONFIG, DamagedRecordError
 from ablations.sweep import cli
 from ablations.sweep.display import Display
 from ablations.sweep.entry_points import EntryPoints
@@ -39,6 +39,7 @@ TRAINING = EntryPoints(
     check_configs="ablations.training.preflight:check_configs",
     check_planned="ablations.training.preflight:check_planned",
     fetch_weights="ablations.training.preflight:fetch_weights",
+    check_batches="ablations.training.first_batch:check_batches",
     share_data="ablations.training.shared_data:load",
     remember_code="ablations.training.code:remember",
 )
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     try:
         return _run(cli.parse(arguments))
-    except (UsageError, LeaseHeldError) as error:
+    except (UsageError, LeaseHeldError, DamagedRecordError) as error:
         print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -19,7 +19,7 @@ A sweep's work directory::
 ``record.json`` carries the SHA-256 of each file that belongs to the result.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -111,24 +111,51 @@ def write_record(folder: Path, record: Record) -> None:
     write_json(path, asdict(record))
 
 
+class DamagedRecordError(ValueError):
+    """A record is there and cannot be read; the message names its file and says why."""
+
+
 def read_record(folder: Path) -> Record | None:
     """A trial's record, or ``None`` while it has none.
 
     Raises:
-        ValueError: the file is not a record of this schema; the message names it.
+        DamagedRecordError: the file is not a record of a schema that this code reads.
     """
     path = folder / RECORD
-    value = read_json(path)
+    try:
+        value = read_json(path)
+    except (ValueError, OSError) as error:
+        raise DamagedRecordError(f"{path} cannot be read: {error}") from error
     if value is None:
         return None
     version = value.get("schema_version") if isinstance(value, dict) else None
     if version not in READABLE:
-        raise ValueError(f"{path} has schema_version {version}; this code reads {READABLE}")
+        raise DamagedRecordError(f"{path} has schema_version {version}; this code reads {READABLE}")
     if value.get("status") not in get_args(Status):
-        raise ValueError(
+        raise DamagedRecordError(
             f"{path} has status {value.get('status')!r}, not one of {get_args(Status)}"
         )
-    return Record(**value)
+    try:
+        record = Record(**value)
+    except TypeError as error:
+        raise DamagedRecordError(f"{path} is no record: {error}") from error
+    if wrong := _ill_typed(record):
+        raise DamagedRecordError(f"{path} is no record: {wrong} is {getattr(record, wrong)!r}")
+    return record
+
+
+def _ill_typed(record: Record) -> str | None:
+    """The first field whose value is of another type than the record's."""
+    for each in fields(Record):
+        value, kind = getattr(record, each.name), str(each.type)
+        outer = next((t for t in (dict, list, str, int) if kind.startswith(t.__name__)), None)
+        if outer is not None and not isinstance(value, outer):
+            return each.name
+        if "float" in kind and outer is dict:
+            number = all(v is None or isinstance(v, int | float) for v in value.values())
+            if not number:
+                return each.name
+    return None
 
 
 def damaged_files(folder: Path, record: Record) -> list[str]:

@@ -1,5 +1,6 @@
 """How the trials of a sweep stand, read from their folders alone."""
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,8 @@ class TrialState:
     """A trial as it stands on disk.
 
     ``state`` is ``pending`` (never started), ``running`` (somebody holds its lease),
-    ``interrupted`` (started, not finished, nobody at work), or its record's status.
+    ``interrupted`` (started, not finished, nobody at work), its record's status, or, where a whole
+    sweep is looked at, ``damaged`` (what the trial left cannot be read).
     """
 
     entry: Entry
@@ -85,14 +87,28 @@ def _settled(folder: Path) -> int | None:
 def sweep_states(work_dir: Path) -> tuple[Manifest, list[TrialState]]:
     """The manifest of a work directory and the state of each of its trials, in planned order.
 
+    A trial whose files cannot be read is ``damaged``, with the reason.
+
     Raises:
         FileNotFoundError: there is no sweep in ``work_dir``.
+        ValueError: its manifest cannot be read.
     """
     manifest = read_manifest(work_dir)
     if manifest is None:
         raise FileNotFoundError(f"{work_dir} holds no sweep (no {MANIFEST})")
     shared: dict[str, Any] = {}
-    return manifest, [_sharing(trial_state(work_dir, e), shared) for e in manifest.trials]
+    return manifest, [
+        _sharing(_readable_state(work_dir, entry), shared) for entry in manifest.trials
+    ]
+
+
+def _readable_state(work_dir: Path, entry: Entry) -> TrialState:
+    try:
+        return trial_state(work_dir, entry)
+    except (ValueError, OSError) as error:
+        folder = trial_folder(work_dir, entry.id)
+        reason = str(error).replace(f"{folder}{os.sep}", "")
+        return TrialState(entry, folder, "damaged", " ".join(reason.split()))
 
 
 def _sharing(state: TrialState, shared: dict[str, Any]) -> TrialState:

@@ -14,7 +14,7 @@ from ablations.sweep.request import Request
 
 
 def preflight(request: Request, entry_points: EntryPoints, share: bool) -> dict[str, Any]:
-    """Build the plan's losses and check its data, in a process that may import torch.
+    """Check the plan, its data and its first batches, in a process that may import torch.
 
     Where trials share their data, that is not the process that they are forked from: the data may
     not be there before this check, which can make it.
@@ -72,7 +72,7 @@ def _check(sender: Connection, entry_points: EntryPoints, configs: list[dict[str
 
 
 def check_plan(entry_points: EntryPoints, configs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Check losses, detectors, data and weights, in this process.
+    """Check losses, detectors, data, weights and a first batch, in this process.
 
     Args:
         entry_points: of the training side.
@@ -91,7 +91,9 @@ def check_plan(entry_points: EntryPoints, configs: list[dict[str, Any]]) -> dict
     if not answer["errors"]:
         answer = check_data(configs[0])
     if not answer["errors"]:
-        answer["errors"] = _call(entry_points.fetch_weights, configs)
+        answer["errors"] = _call(entry_points.fetch_weights, configs) or _call(
+            entry_points.check_batches, configs
+        )
     return answer
 
 
