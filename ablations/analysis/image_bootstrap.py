@@ -125,7 +125,8 @@ def _job(state: TrialState) -> _Job | None:
 
 
 def _compute_all(jobs: list[_Job]) -> list[NDArray[np.float64] | str]:
-    """Resampled AP, or why there is none, of each job; on all cores, where it is worth a pool and forking is safe (a single thread)."""
+    """Resampled AP, or why there is none, of each job; on all cores, where it is worth a pool and
+    forking is safe (a single thread)."""
     workers = len(os.sched_getaffinity(0))
     if len(jobs) < ENOUGH_FOR_PROCESSES or workers == 1 or threading.active_count() > 1:
         values = [_attempt(job) for job in jobs]

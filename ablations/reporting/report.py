@@ -85,9 +85,9 @@ def _written_before(out: Path) -> set[str]:
     except (ValueError, AttributeError):  # damaged: nothing is known to be ours
         names = set()
     readme = out / README
-    if README not in names and readme.is_file():
-        if _DATE not in readme.read_text(encoding="utf-8", errors="replace"):
-            raise ValueError(f"{readme} was not written by a report; name another folder")
+    ours = README in names or not readme.is_file()
+    if not ours and _DATE not in readme.read_text(encoding="utf-8", errors="replace"):
+        raise ValueError(f"{readme} was not written by a report; name another folder")
     return {name for name in names if not Path(name).is_absolute() and ".." not in Path(name).parts}
 
 

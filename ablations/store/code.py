@@ -60,9 +60,9 @@ def user_code(config: dict[str, Any]) -> dict[str, str]:
     if not own:
         return {}
     importlib.invalidate_caches()
-    if missing := [name for name in own if _find(name) is None]:
-        if not imports.get("allow_failed_imports"):
-            raise ModuleNotFoundError(f"no module named {missing[0]!r}")
+    missing = [name for name in own if _find(name) is None]
+    if missing and not imports.get("allow_failed_imports"):
+        raise ModuleNotFoundError(f"no module named {missing[0]!r}")
     return dict(sorted(_with_imports(own)))
 
 

@@ -21,7 +21,7 @@ A sweep's work directory::
 
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin
 
 from ablations.store.files import read_json, sha256, write_json
 
@@ -147,13 +147,11 @@ def read_record(folder: Path) -> Record | None:
 def _ill_typed(record: Record) -> str | None:
     """The first field whose value is of another type than the record's."""
     for each in fields(Record):
-        value, kind = getattr(record, each.name), str(each.type)
-        outer = next((t for t in (dict, list, str, int) if kind.startswith(t.__name__)), None)
-        if outer is not None and not isinstance(value, outer):
+        value, kind = getattr(record, each.name), get_origin(each.type) or each.type
+        if kind in (dict, list, str, int) and not isinstance(value, kind):  # type: ignore[arg-type]
             return each.name
-        if "float" in kind and outer is dict:
-            number = all(v is None or isinstance(v, int | float) for v in value.values())
-            if not number:
+        if kind is dict and "float" in str(each.type):
+            if not all(v is None or isinstance(v, int | float) for v in value.values()):
                 return each.name
     return None
 

@@ -43,8 +43,8 @@ _RELEVANT = (
     "load_from",
     "custom_hooks",
 )
-# What says where things lie or how fast they go, by its place in the config; the same name elsewhere
-# (a loss's own parameter) counts.
+# What says where things lie or how fast they go, by its place in the config: the same name
+# elsewhere (a loss's own parameter) counts.
 _DATASET = r"(train|val)_dataloader\.dataset(\.dataset|\.datasets\.\d+)*"
 _IRRELEVANT = re.compile(
     "|".join(

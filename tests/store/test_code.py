@@ -83,7 +83,7 @@ def test_the_packages_own_modules_are_nobodys_own_code(folder: Path) -> None:
 def test_a_module_that_is_not_there_is_named(folder: Path) -> None:
     with pytest.raises(ModuleNotFoundError, match="no module named 'its_los'"):
         user_code(config("its_los"))
-    with pytest.raises(ModuleNotFoundError, match="its_loss.deeper"):
+    with pytest.raises(ModuleNotFoundError, match=r"its_loss\.deeper"):
         user_code(config("its_loss.deeper"))
     assert user_code(config("its_los", allow_failed_imports=True)) == {}
 

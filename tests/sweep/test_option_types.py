@@ -40,7 +40,7 @@ def test_another_type_is_one_line_with_path_value_and_type(option: str, expected
     with pytest.raises(UsageError) as refused:
         prepared(option)
     text = str(refused.value)
-    path, _, value = option.partition("=")
+    path = option.partition("=")[0]
     assert text.startswith(f"--cfg-options {path}")
     assert f"takes {expected}" in text
     assert "\n" not in text

@@ -103,7 +103,7 @@ def own_loss(config: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> d
 @pytest.mark.parametrize("module", ["my_loss_of_plan", "my_maths_of_plan"])
 def test_an_edited_loss_of_the_users_own_is_another_trial(own_loss: dict, module: str) -> None:
     before = ids(own_loss)
-    with open(f"{module}.py", "a") as stream:
+    with Path(f"{module}.py").open("a") as stream:
         stream.write("scale = 2\n")
     assert not set(ids(own_loss)) & set(before)
 
