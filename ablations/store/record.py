@@ -150,9 +150,9 @@ def _ill_typed(record: Record) -> str | None:
         value, kind = getattr(record, each.name), get_origin(each.type) or each.type
         if kind in (dict, list, str, int) and not isinstance(value, kind):  # type: ignore[arg-type]
             return each.name
-        if kind is dict and "float" in str(each.type):
-            if not all(v is None or isinstance(v, int | float) for v in value.values()):
-                return each.name
+        numbers = kind is dict and "float" in str(each.type)
+        if numbers and not all(v is None or isinstance(v, int | float) for v in value.values()):
+            return each.name
     return None
 
 
