@@ -249,7 +249,7 @@ def test_a_loss_that_breaks_in_its_first_batch_costs_no_training(sweep, tiny: Pa
 
 
 @pytest.mark.parametrize(
-    "schedule", ["None", 'dict(type="ConstantLR", by_epoch=False, factor=0.5)']
+    "schedule", ["None", 'dict(_delete_=True, type="ConstantLR", by_epoch=False, factor=0.5)']
 )
 def test_no_schedule_and_one_schedule_have_their_record(sweep, tiny: Path, schedule: str) -> None:
     with (tiny / "config.py").open("a") as config:
