@@ -1,4 +1,4 @@
-"""What this machine has: cores, GPUs, free ports. Found without torch."""
+"""Cores, GPUs, memory and free ports of this machine, found without torch."""
 
 import contextlib
 import os
@@ -38,7 +38,7 @@ def free_port() -> int:
 
 
 def description() -> str:
-    """The machine for people: its GPUs, or its processor and cores; never its name."""
+    """The machine in words: its GPUs, or its processor and cores; never its host name."""
     gpus = visible_gpus()
     if gpus:
         return f"{len(gpus)} GPU(s)"

@@ -1,1 +1,1 @@
-"""Programs that measure; none of them is a test. Each writes a page into reports/benchmarks/."""
+"""Programs that measure, not tests. Each writes a page into reports/benchmarks/."""

@@ -1,9 +1,9 @@
-"""What the harness itself costs, with ten thousand trials.
+"""Measure the harness itself with ten thousand trials.
 
     python -m benchmarks.bench_harness [--out reports/benchmarks/harness.md]
 
 The sweeps are fabricated: records, curves, logits and predictions as trials write them, but nothing
-was trained. Memory is that of a command with all its processes, shared pages counted once.
+was trained. Memory is that of a command and all its processes; shared pages are counted once.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.helpers.stub_trial import plan as stub_plan
 
 ROOT = Path(__file__).parents[1]
 
-# What is promised: seconds, and megabytes at once.
+# The promised limits: seconds, and megabytes at a time.
 PLAN_S, READ_S, READ_MB, LAUNCH_S = 5.0, 20.0, 500.0, 0.3
 
 GRID = """
@@ -64,7 +64,7 @@ def measure(*command: str | Path) -> Cost:
     """Run one of ``runners/``.
 
     Raises:
-        RuntimeError: it failed; the message is its last words.
+        RuntimeError: it failed; the message is the end of its output.
     """
     began, before = time.perf_counter(), os.times()
     with tempfile.TemporaryFile("w+") as errors:

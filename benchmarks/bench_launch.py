@@ -1,9 +1,9 @@
-"""Time what launching costs: the same smoke trials through the local launcher and through Slurm.
+"""Measure the cost of launching: the same smoke trials with the local launcher and with Slurm.
 
     python -m benchmarks.bench_launch [--out reports/benchmarks/launching.md] [--trials 4]
 
 Trials run one at a time; Slurm is a cluster of two nodes that this script starts on this machine.
-Both go through the command that people type, and are timed by what the trials leave on disk.
+Both run the `sweep` command, and are timed by the files that the trials write.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Time the focal loss side by side with what people use instead.
+"""Time the focal loss beside mmdet's and torchvision's.
 
     python -m benchmarks.bench_losses [--out reports/benchmarks/losses.md] [--threads 1]
 

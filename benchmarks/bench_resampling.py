@@ -1,7 +1,7 @@
-"""How long 1,000 exact resamples take on a problem of COCO's size, and how long pycocotools would.
+"""Time 1,000 exact resamples on a problem of COCO's size, beside pycocotools.
 
-``OMP_NUM_THREADS=1 python -m benchmarks.bench_resampling FILE`` writes what it measures; some
-minutes and 8 GB, nearly all of it pycocotools.
+``OMP_NUM_THREADS=1 python -m benchmarks.bench_resampling FILE`` writes the result. It takes some
+minutes and 8 GB, nearly all of it for pycocotools.
 """
 
 import contextlib

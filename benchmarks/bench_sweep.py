@@ -1,12 +1,12 @@
-"""Train the same points the stock way and ours, in turn, and compare cost and results.
+"""Train the same points with mmdet's own tool and with this project; compare cost and results.
 
     python -m benchmarks.bench_sweep [--points 16] [--rounds 4] [--out FILE]
 
-The stock way is mmdet's ``tools/train.py`` once for each trial, one after the other, with torch's
-own choice of threads and two loader workers: what ``mim gridsearch`` does. Ours is
+"Stock" is mmdet's ``tools/train.py``, called once for each trial, one after the other, with torch's
+default number of threads and two loader workers, as ``mim gridsearch`` does. "Ours" is
 ``runners/sweep.py``. Both train the same detector on the same data in the same order from the same
-seed. They take turns, a round of points each, so that a slow spell of the machine hits both. The
-processor time is that of all processes of a command. A last, short run of both clocks the parts.
+seed. They take turns, a round of points each, so that other work on the machine slows both. The
+processor time is that of all processes of a command. A last, short run measures the parts of both.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ CONFIG = "configs/retinanet_r18_digits.py"
 TRAIN = Path(mmdet.__file__).parent / ".mim" / "tools" / "train.py"
 SEED = 1
 PARTS_ITERATIONS = 60
-PARTS_HOME = REPOSITORY / "benchmarks"  # where the module ``parts`` lies
+PARTS_HOME = REPOSITORY / "benchmarks"  # the folder of the module ``parts``
 _PR_SET_CHILD_SUBREAPER = 36
 
 

@@ -1,10 +1,10 @@
-"""Measure what W&B costs a trial: the same trial with W&B disabled and offline, side by side.
+"""Measure what W&B costs a trial: run the same trial with W&B disabled and offline, in turns.
 
     python -m benchmarks.bench_wandb [--out reports/benchmarks/wandb.md] [--turns 4]
 
-The modes take turns, and turns to be first, so that a busy machine slows both. An iteration's
-seconds are the means of the trial's own log, without the first fifty. Online is no third mode: a
-trial always writes offline, and another process sends.
+The modes take turns, also in being first, so that other work on the machine slows both. An
+iteration's seconds are the means of the trial's own log, without the first fifty. There is no third
+mode for online: a trial always writes offline, and another process uploads.
 """
 
 from __future__ import annotations

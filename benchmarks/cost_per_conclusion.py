@@ -1,12 +1,12 @@
-"""How many trials does it take to show a difference of 1 AP, paired by seed and not?
+"""How many trials does it take to show a difference of 1 AP, with and without pairing by seed?
 
     python -m benchmarks.cost_per_conclusion reports/published/gamma_alpha/trials.csv FILE
 
-The finished trials of a sweep are the world: AP of a cell and seed = cell + seed's shift (shared by
-all cells) + a residual. Sweeps of n seeds are drawn from it by resampling the residuals and the
-shifts, one cell is moved by the difference, and the two tests are made. Whatever n finds the
-difference in 80 % of the sweeps is the truth; the report's own estimate, made from two or three
-seeds of such a drawn sweep, is set against it.
+The finished trials of a sweep are the model: AP of a cell and seed = cell + seed's shift (shared by
+all cells) + a residual. Sweeps of n seeds are drawn by resampling the residuals and the shifts, one
+cell is shifted by the difference, and both tests are made. The smallest n that finds the difference
+in 80 % of the sweeps is the true answer. The report's estimate, from two or three seeds of such a
+sweep, is compared with it.
 """
 
 import datetime

@@ -1,4 +1,4 @@
-"""Do the intervals keep their word? Simulations with known truth, for n = 2, 3, 5, 10 seeds.
+"""How often do the intervals cover the truth? Simulations for n = 2, 3, 5, 10 seeds.
 
 ``python -m benchmarks.interval_coverage FILE`` writes the tables into a markdown file.
 
@@ -48,7 +48,7 @@ def one_cell(n: int, repetitions: int, rng: Generator) -> float:
 
 
 def paired(n: int, repetitions: int, rng: Generator) -> float:
-    """Coverage of the paired t interval; the seeds' shift is there and must cancel."""
+    """Coverage of the paired t interval; the seeds' shift must cancel."""
     shift = rng.normal(0, SHIFT, (repetitions, n))
     one = shift + rng.normal(0, NOISE, (repetitions, n))
     other = shift + rng.normal(0, NOISE, (repetitions, n))

@@ -1,8 +1,8 @@
-"""Where a trial's time goes: a config that names this module in ``custom_imports`` is clocked.
+"""Measure where a trial's time goes: name this module in a config's ``custom_imports``.
 
 Each part is a method of mmdet, mmengine or torch that both ways of training go through. A part
 that runs inside another is not counted twice. When the process ends, the seconds of each part, the
-iterations and the process's life are written to a file of their own in the folder ``$PARTS``.
+iterations and the process's total time are written to a file in the folder ``$PARTS``.
 """
 
 import functools
@@ -70,7 +70,7 @@ def _family(base: type) -> list[type]:
 
 
 def install() -> None:
-    """Clock every part, in the classes that are there and in those that replace them."""
+    """Measure the time of every part, in mmdet's classes and in those that replace them."""
     for part, methods in PARTS.items():
         for base, name in methods:
             for cls in _family(base):

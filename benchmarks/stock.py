@@ -1,7 +1,7 @@
-"""A trial's config as somebody without this project would write it: mmdet's parts alone.
+"""A trial's config as it would be written without this project: with mmdet's parts alone.
 
-The detector, data, order of images, schedule and seed stay. The order comes from ``stock_order``,
-a module written beside the config, so that not even an import of ours is left in it.
+The detector, data, order of images, schedule and seed stay the same. The order comes from
+``stock_order``, a module written beside the config, so the config imports nothing of this project.
 """
 
 import copy
@@ -61,6 +61,7 @@ def stock(config: dict[str, Any]) -> dict[str, Any]:
         config.pop(name, None)
     model = config["model"]
     model["data_preprocessor"]["type"] = "DetDataPreprocessor"
+    model["backbone"]["type"] = "ResNet"
     model["bbox_head"]["type"] = "RetinaHead"
     model["bbox_head"]["loss_cls"] = _loss(model["bbox_head"]["loss_cls"])
     config["optim_wrapper"]["optimizer"].pop("fused", None)

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-# This checkout's package, and the losses that a user keeps in the current folder.
+# Import this checkout's package, and the user's own losses from the current folder.
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path.cwd())]
 
 from ablations.commands.trial import main  # noqa: E402

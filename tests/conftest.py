@@ -1,4 +1,4 @@
-"""What all tests share: one thread, the repository as working directory, the embedded data."""
+"""For all tests: one thread, the repository as working directory, the embedded data."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The commands that people type: ``ablate sweep`` and the rest, and the scripts in ``runners/``.
+"""The commands: ``ablate sweep`` and the others, which are also the scripts in ``runners/``.
 
-They are the one place that imports both the planning and the training, analysis and reporting side.
+Only this package may import both planning and training, analysis or reporting.
 """

@@ -20,13 +20,15 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--out", type=Path, help="the report's folder (default: reports/<name of the sweeps>)"
     )
     parser.add_argument("--baseline", metavar="LABEL", help="cell to compare with (default: CE)")
-    parser.add_argument("--wandb", action="store_true", help="send the runs and the report to W&B")
+    parser.add_argument(
+        "--wandb", action="store_true", help="upload the runs and the report to W&B"
+    )
     return parser.parse_args(arguments)
 
 
 @until_closed
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status: 0 written, 1 not all of it sent to W&B, 2 bad input (one line says what)."""
+    """Run the command; returns 0 (written), 1 (not all was uploaded) or 2 (bad input)."""
     options = parse(arguments)
     names = dict.fromkeys(folder.resolve().name for folder in options.work_dirs)
     out = options.out or Path("reports") / "+".join(names)

@@ -1,4 +1,4 @@
-"""Show how a sweep stands: every trial, Slurm's view of it, and what is missing.
+"""Show the state of a sweep: every trial, its Slurm job, and the trials nobody will finish.
 
     python runners/status.py work_dirs/gamma_alpha
 
@@ -20,7 +20,7 @@ from ablations.sweep.overview import show
 @until_closed
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    parser = argparse.ArgumentParser(description="Show how a sweep stands.")
+    parser = argparse.ArgumentParser(description="Show the state of a sweep.")
     parser.add_argument("work_dir", type=Path, metavar="WORK_DIR")
     parser.add_argument("--cancel", action="store_true", help="cancel its Slurm jobs")
     args = parser.parse_args(arguments)

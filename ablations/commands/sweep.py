@@ -2,9 +2,9 @@
 
     python runners/sweep.py --grid gamma_alpha
 
-The same command again continues: finished trials are skipped, interrupted ones go on from their
-checkpoint, new seeds are added. Exit status: 0 every trial finished (one that diverged is
-finished), 1 some trial failed, 2 bad usage (nothing started), 130 interrupted.
+The same command again continues: finished trials are skipped, interrupted ones resume from their
+checkpoint, new seeds are added. Exit status: 0 every trial finished (a diverged trial is finished),
+1 some trial did not, 2 bad usage (nothing was started), 130 interrupted.
 """
 
 import os
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ablations.commands.output import until_closed
+from ablations.shipped import command
 from ablations.store.lease import Lease, LeaseHeldError
 from ablations.store.manifest import Entry, trial_folder
 from ablations.store.record import CONFIG, DamagedRecordError
@@ -64,7 +65,7 @@ def _run(args: Any) -> int:
     if args.dry_run:
         cli.print_plan(args, request)
         return 0
-    os.environ["WANDB_MODE"] = args.wandb  # the trials inherit it
+    os.environ["WANDB_MODE"] = args.wandb  # for the trials, which inherit it
     launcher = cli.make_launcher(args, TRAINING, report_command(request.work_dir, args.wandb))
     with Lease(request.work_dir):
         if args.retry_failed:
@@ -73,8 +74,8 @@ def _run(args: Any) -> int:
         changed = bool(todo) or update_manifest(request)
         share = launcher.trains_here and worth_sharing(request, len(todo))
         if todo:
-            _prepare(request, launcher.trains_here, share)
-            todo = cli.unfinished(request)  # without those taken over from other sweeps
+            _prepare(request, launcher.trains_here, share, args.check_images)
+            todo = cli.unfinished(request)  # fewer, if some were taken over
         if todo:
             print(cli.headline(args, request), flush=True)
             launch = _launch(request, todo, share)
@@ -92,12 +93,12 @@ def _run(args: Any) -> int:
     return cli.print_outcome(request)
 
 
-def _prepare(request: Request, trains_here: bool, share: bool) -> None:
+def _prepare(request: Request, trains_here: bool, share: bool, check_images: bool) -> None:
     """Check the plan and write it into the work directory."""
     if trains_here:
-        checked = preflight(request, TRAINING, share)
+        checked = preflight(request, TRAINING, share, check_images)
     else:
-        checked = preflight_without_torch(request)
+        checked = preflight_without_torch(request, check_images)
     for line in checked["notes"]:
         print(line, flush=True)
     write_sweep(request, checked["data"], command_line())
@@ -113,14 +114,14 @@ def _launch(request: Request, todo: Sequence[Entry], share: bool) -> Launch:
 
 
 def report_command(work_dir: Path, wandb: str) -> list[str]:
-    """What a cluster runs to write the report, and to send it, when the sweep has ended."""
+    """The command by which a cluster writes, and perhaps uploads, the report at the end."""
     module = [sys.executable, "-m", "ablations.commands.report"]
-    command = [*module, str(work_dir), "--out", str(REPORTS / work_dir.name)]
-    return [*command, "--wandb"] if wandb == "online" else command
+    written = [*module, str(work_dir), "--out", str(REPORTS / work_dir.name)]
+    return [*written, "--wandb"] if wandb == "online" else written
 
 
 def _report(work_dir: Path, changed: bool) -> None:
-    """Write the sweep's report, unless there is one and nothing has changed."""
+    """Write the report, unless there is one and no trial has changed."""
     out = REPORTS / work_dir.name
     if changed or not (out / "README.md").is_file():
         from ablations.reporting.report import write_report
@@ -130,7 +131,7 @@ def _report(work_dir: Path, changed: bool) -> None:
 
 
 def upload(work_dir: Path, report: Path, online: bool) -> None:
-    """Upload what W&B does not have yet, if that was asked for; otherwise print how to.
+    """Upload what W&B does not have yet if ``online``; otherwise print how to do it.
 
     Args:
         work_dir: of the sweep.
@@ -147,4 +148,4 @@ def upload(work_dir: Path, report: Path, online: bool) -> None:
         else:
             print(f"W&B: {sync([work_dir])}", flush=True)
     if left := len(unsent([work_dir])):
-        print(f"W&B: {left} runs to send; python runners/report.py {work_dir} --wandb sends them")
+        print(f"W&B: {left} runs are not uploaded; {command('report')} {work_dir} --wandb does it")

@@ -1,9 +1,12 @@
 """The embedded data set: handwritten digits pasted on photographs, in COCO format.
 
 Everything comes from images inside installed packages: scikit-learn's 1,797 handwritten digits
-(8 x 8 pixels, ten classes) and the photographs in scikit-image's and scikit-learn's wheels. No
-digit and no photograph is shared by train and val. The images follow from ``VERSION`` alone: every
-image has a random generator of its own, seeded by version, split and number.
+(8 x 8 pixels, ten classes) and the photographs in scikit-image's, scikit-learn's and matplotlib's
+wheels. No digit and no photograph is shared by train and val. The images follow from ``VERSION``
+alone: every image has a random generator of its own, seeded by version, split and number.
+
+Images of one photograph are not independent. The annotations say which belong together: an image's
+``group`` is its photograph. An object's ``digit`` is its number among scikit-learn's digits.
 """
 
 import hashlib
@@ -11,47 +14,80 @@ import json
 import os
 import shutil
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-VERSION = 1
+VERSION = 2
 IMAGE_SIZE = 96  # pixels, square
 SPLITS = {"train": 8000, "val": 1000}  # images
 CLASSES = tuple(str(digit) for digit in range(10))
 GLYPH_SIZES = (24.0, 60.0)  # side of the pasted 8 x 8 glyph in pixels, log-uniform
-MAX_DIGITS = 3  # 1 to 3 digits an image
+EMPTY = 0.0  # share of images without a digit
+MAX_DIGITS = 3  # 1 to 3 digits on each of the others
 MIN_CONTRAST = 110  # grey levels in the channel where digit and background differ most
 MAX_OVERLAP = 0.1  # of the smaller box's area
 VAL_DIGITS = 360
+DIGITS_SEED = 1  # of the digits' split
 
+# Where a package keeps its photographs.
+FOLDERS = {
+    "matplotlib": "mpl-data/sample_data",
+    "skimage": "data",
+    "sklearn": "datasets/images",
+}
+
+# The photographs of these packages but for pictures of text, whose letters would be objects without
+# a label, and the right half of the stereo pair whose left half is here.
 PHOTOS = {
     "train": (
         "skimage/astronaut.png",
         "skimage/brick.png",
         "skimage/chelsea.png",
-        "skimage/coins.png",
+        "skimage/clock_motion.png",
         "skimage/grass.png",
         "skimage/hubble_deep_field.jpg",
         "skimage/ihc.png",
         "skimage/moon.png",
         "skimage/motorcycle_left.png",
         "skimage/retina.jpg",
-        "skimage/rocket.jpg",
         "sklearn/china.jpg",
     ),
     "val": (
+        "matplotlib/grace_hopper.jpg",
         "skimage/camera.png",
+        "skimage/cell.png",
         "skimage/coffee.png",
+        "skimage/coins.png",
         "skimage/gravel.png",
+        "skimage/rocket.jpg",
         "sklearn/flower.jpg",
     ),
 }
 
 Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Glyph:
+    """A handwritten digit pasted on an image."""
+
+    label: int  # which digit it is
+    box: tuple[int, int, int, int]  # x, y, width, height in pixels
+    digit: int  # its number among scikit-learn's
+
+
+@dataclass(frozen=True)
+class Composed:
+    """An image without its pixels."""
+
+    photo: str
+    glyphs: list[Glyph]
 
 
 def build(root: Path) -> str | None:
@@ -130,31 +166,35 @@ def _write(root: Path) -> None:
 
 def _write_images(
     folder: Path, split: str, numbers: NDArray[np.int64]
-) -> list[tuple[str, list[tuple[int, list[int]]]]]:
-    """Write some images; returns each one's file name and objects (class, [x, y, w, h])."""
+) -> list[tuple[str, Composed]]:
+    """Write some images; returns each one's file name and what is on it."""
     import cv2
 
     written = []
     for number in numbers:
-        image, objects = compose(split, int(number))
+        image, composed = compose(split, int(number))
         name = f"{number:06d}.png"
         if not cv2.imwrite(str(folder / name), image):
             raise OSError(f"could not write {folder / name}")
-        written.append((name, objects))
+        written.append((name, composed))
     return written
 
 
-def compose(split: str, number: int) -> tuple[Image, list[tuple[int, list[int]]]]:
-    """One image, [IMAGE_SIZE, IMAGE_SIZE, 3] BGR, and its objects as (class, [x, y, w, h])."""
+def compose(split: str, number: int) -> tuple[Image, Composed]:
+    """One image, [IMAGE_SIZE, IMAGE_SIZE, 3] BGR, and what is on it.
+
+    The photographs of a split take turns, so that each has the same share of its images.
+    """
     rng = np.random.default_rng([VERSION, list(SPLITS).index(split), number])
-    photos = _photos(split)
-    image = _background(photos[rng.integers(len(photos))], rng)
-    glyphs, labels = _glyphs(split)
+    names = PHOTOS[split]
+    name = names[number % len(names)]
+    image = _background(_photo(name), rng)
+    digits, opacities, labels = _digits(split)
     taken = np.zeros((IMAGE_SIZE, IMAGE_SIZE), bool)
-    objects: list[tuple[int, list[int]]] = []
-    for _ in range(rng.integers(1, MAX_DIGITS + 1)):
-        choice = rng.integers(len(glyphs))
-        mask = _glyph_mask(glyphs[choice], rng)
+    glyphs: list[Glyph] = []
+    for _ in range(_count(rng)):
+        choice = rng.integers(len(digits))
+        mask = _glyph_mask(opacities[choice], rng)
         height, width = mask.shape
         x, y = rng.integers(IMAGE_SIZE - width + 1), rng.integers(IMAGE_SIZE - height + 1)
         window = np.s_[y : y + height, x : x + width]
@@ -164,8 +204,16 @@ def compose(split: str, number: int) -> tuple[Image, list[tuple[int, list[int]]]
         colour, opacity = _colour(image[window], rng), rng.uniform(0.85, 1.0)
         weight = (opacity * mask)[..., None]
         image[window] = np.rint(weight * colour + (1 - weight) * image[window])
-        objects.append((int(labels[choice]), [int(x), int(y), width, height]))
-    return image, objects
+        box = (int(x), int(y), width, height)
+        glyphs.append(Glyph(int(labels[choice]), box, int(digits[choice])))
+    return image, Composed(Path(name).stem, glyphs)
+
+
+def _count(rng: np.random.Generator) -> int:
+    """How many digits an image gets, if they find a place."""
+    if rng.random() < EMPTY:
+        return 0
+    return int(rng.integers(1, MAX_DIGITS + 1))
 
 
 def _colour(background: Image, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -199,59 +247,61 @@ def _glyph_mask(glyph: NDArray[np.float32], rng: np.random.Generator) -> Any:
     return mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
-@cache
-def _glyphs(split: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The digits of a split: opacities [N, 8, 8] in [0, 1] and classes [N]."""
+def split_digits(split: str) -> NDArray[np.int64]:
+    """Which of scikit-learn's handwritten digits a split may use."""
     from sklearn.datasets import load_digits
 
-    digits = load_digits()
-    order = np.random.default_rng(VERSION).permutation(len(digits.target))
-    chosen = order[:VAL_DIGITS] if split == "val" else order[VAL_DIGITS:]
-    opacities = np.clip(digits.images[chosen] / 12, 0, 1).astype(np.float32)
-    return opacities, digits.target[chosen]
+    order = np.random.default_rng(DIGITS_SEED).permutation(len(load_digits().target))
+    return order[:VAL_DIGITS] if split == "val" else order[VAL_DIGITS:]
 
 
 @cache
-def _photos(split: str) -> list[Image]:
-    """The photographs of a split, BGR, read from the packages that ship them."""
+def _digits(split: str) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
+    """The digits of a split: numbers [N], opacities [N, 8, 8] in [0, 1] and classes [N]."""
+    from sklearn.datasets import load_digits
+
+    digits, chosen = load_digits(), split_digits(split)
+    opacities = np.clip(digits.images[chosen] / 12, 0, 1).astype(np.float32)
+    return chosen, opacities, digits.target[chosen]
+
+
+@cache
+def _photo(name: str) -> Any:
+    """A photograph, BGR, read from the package that ships it."""
     import cv2
-    import skimage
-    import sklearn
 
-    folders = {
-        "skimage": Path(skimage.__file__).parent / "data",
-        "sklearn": Path(sklearn.__file__).parent / "datasets" / "images",
-    }
-    photos: list[Any] = []
-    for name in PHOTOS[split]:
-        package, file = name.split("/")
-        photo = cv2.imread(str(folders[package] / file), cv2.IMREAD_COLOR)
-        if photo is None:
-            raise FileNotFoundError(f"{package} no longer ships the photograph {file}")
-        photos.append(photo)
-    return photos
+    package, file = name.split("/")
+    spec = find_spec(package)  # matplotlib need not be imported for a photograph
+    if spec is None or spec.origin is None:
+        raise ImportError(f"{package}, which ships the photograph {file}, is not installed")
+    photo = cv2.imread(str(Path(spec.origin).parent / FOLDERS[package] / file), cv2.IMREAD_COLOR)
+    if photo is None:
+        raise FileNotFoundError(f"{package} no longer ships the photograph {file}")
+    return photo
 
 
-def _coco(images: list[tuple[str, list[tuple[int, list[int]]]]]) -> dict[str, Any]:
+def _coco(images: list[tuple[str, Composed]]) -> dict[str, Any]:
     """COCO's annotation dictionary; category ids run from 1."""
     annotations: list[dict[str, Any]] = []
-    for image_id, (_, objects) in enumerate(images):
-        for label, box in objects:
+    for image_id, (_, composed) in enumerate(images):
+        for glyph in composed.glyphs:
             annotations.append(
                 {
                     "id": len(annotations) + 1,
                     "image_id": image_id,
-                    "category_id": label + 1,
-                    "bbox": box,
-                    "area": box[2] * box[3],
+                    "category_id": glyph.label + 1,
+                    "bbox": list(glyph.box),
+                    "area": glyph.box[2] * glyph.box[3],
                     "iscrowd": 0,
+                    "digit": glyph.digit,
                 }
             )
+    size = {"width": IMAGE_SIZE, "height": IMAGE_SIZE}
     return {
         "info": {"description": f"digits on photographs, version {VERSION}"},
         "images": [
-            {"id": image_id, "file_name": name, "width": IMAGE_SIZE, "height": IMAGE_SIZE}
-            for image_id, (name, _) in enumerate(images)
+            {"id": image_id, "file_name": name, "group": composed.photo, **size}
+            for image_id, (name, composed) in enumerate(images)
         ],
         "annotations": annotations,
         "categories": [{"id": i + 1, "name": name} for i, name in enumerate(CLASSES)],

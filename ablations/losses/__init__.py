@@ -1,1 +1,1 @@
-"""The science: the losses, in functional form and registered for configs."""
+"""The losses: formulas, functional forms, and the modules that configs name."""

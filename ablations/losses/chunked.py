@@ -1,9 +1,9 @@
 """Evaluate any formula on the CPU, chunk by chunk, with PyTorch's operators.
 
-Detection makes nearly every anchor-class pair a negative. So no one-hot target is built: each chunk
-of logits, small enough to stay in the cache, is evaluated as if every pair were a negative; then
-what is not one (ignored anchors, the positives' own classes) is set to zero, and the few positives
-are written on top.
+In detection nearly every anchor-class pair is a negative. So no one-hot target is built. Each chunk
+of logits, small enough to stay in the cache, is evaluated as if every pair were a negative. Then
+ignored anchors and the positives' own classes are set to zero, and the few positives are written
+there.
 """
 
 from __future__ import annotations
@@ -88,12 +88,12 @@ def add_positives(
 
 
 def is_zero_or_one(weight: Tensor) -> bool:
-    """Whether [N, 1] weights merely pick anchors; [N, C] weights always count as multipliers."""
+    """Whether weights [N, 1] are all 0 or 1; False for [N, C], which always multiply."""
     return weight.shape[1] == 1 and bool(((weight == 0) | (weight == 1)).all())
 
 
 def rows_of_zeros(weight: Tensor | None) -> Tensor:
-    """Indices of the rows that a weight of zero leaves out altogether, ascending."""
+    """Indices of the rows whose weights are all zero, ascending."""
     if weight is None:
         return torch.empty(0, dtype=torch.long)
     return (weight == 0).all(dim=1).nonzero().squeeze(1)

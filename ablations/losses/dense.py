@@ -1,6 +1,7 @@
-"""Evaluate any formula in whole-tensor operations, without ever reading a value on the host.
+"""Evaluate any formula in whole-tensor operations, without reading a value on the host.
 
-For accelerators, which that would stall, for torch.compile, and for second derivatives.
+This is for accelerators, which such a read would stall, for torch.compile, and for second
+derivatives.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from ablations.losses.pairs import Pairs
 
 
 def loss_and_gradient(pairs: Pairs) -> tuple[Tensor, Tensor]:
-    """Loss and gradient of every pair, [N, C]; NaN in the rows of labels that cannot be."""
+    """Loss and gradient of every pair, [N, C]; NaN in rows whose label is out of range."""
     logits, target = pairs.logits, pairs.target
     classes = logits.shape[1]
     positive_factor, negative_factor = pairs.factors

@@ -1,7 +1,7 @@
 """The formulas of the losses: value and slope of one anchor-class pair, in closed form.
 
-A formula sees nothing but logits. ``negative`` treats every entry of its input as a pair with
-y = 0, ``positive`` as a pair with y = 1; labels, weights, alpha and reductions belong to
+A formula gets only logits. ``negative`` treats every entry of its input as a pair with y = 0,
+``positive`` as a pair with y = 1. Labels, weights, alpha and reductions are handled in
 `ablations.losses.fused`. Names follow "Focal Loss for Dense Object Detection" (Lin et al.,
 arXiv:1708.02002): p = sigmoid(x); p_t = p for y = 1 and 1 - p for y = 0; x_t = x for y = 1 and -x
 for y = 0, so that p_t = sigmoid(x_t).
@@ -21,7 +21,7 @@ from torch import Tensor
 class Scratch(NamedTuple):
     """Buffers of the input's shape that a formula may return or overwrite; `None`: new tensors.
 
-    A formula may leave them alone: they save memory traffic, nothing else.
+    They only save memory traffic; a formula need not use them.
     """
 
     first: Tensor | None = None
@@ -37,9 +37,9 @@ NEW = Scratch()
 class Formula:
     """Value and slope of a loss at a logit.
 
-    The least a subclass can do is ``value``; its slope then comes from automatic differentiation.
-    Overriding ``negative`` gives the closed form, and ``positive`` a loss that treats the two sides
-    differently.
+    A subclass defines at least ``value``; its slope then comes from automatic differentiation, so
+    it must be finite at every logit. Override ``negative`` to give the closed form, and
+    ``positive`` if the loss treats positives and negatives differently.
     """
 
     def value(self, x_t: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ class Focal(Formula):
         modulator = power(p, self.gamma, out.third)
         gradient = None
         if slope:  # p^gamma (p + gamma (1 - p) CE)
-            # sigmoid(-x), since 1 - p has lost its digits where p is near 1.
+            # sigmoid(-x), because 1 - p loses its digits where p is near 1.
             p_t = torch.sigmoid(torch.neg(x, out=out.slope), out=out.slope)
             gradient = torch.addcmul(p, p_t, cross_entropy, value=self.gamma, out=out.slope)
             gradient = torch.mul(gradient, modulator, out=out.slope)
@@ -197,7 +197,7 @@ class Asymmetric(Formula):
             return Focal(self.gamma_neg).negative(x, slope, out)
         p, complement = torch.sigmoid(x), torch.sigmoid(-x)
         shifted = (p - self.margin).clamp(min=0)  # p_m
-        # Near p_m = 0 the logarithm's argument is near 1, near p_m = 1 the sum is the exact one.
+        # log1p is exact near p_m = 0, the sum near p_m = 1.
         remainder = complement + self.margin  # 1 - p_m
         cross_entropy = -torch.where(shifted < 0.5, torch.log1p(-shifted), remainder.log())
         modulator = power(shifted, self.gamma_neg)

@@ -7,7 +7,7 @@ other formula is evaluated by `pairwise_loss`:
     pairwise_loss(PairLoss(Hinge(0.5)), logits, target, weight)
     pairwise_loss(balanced(Hinge(0.5), alpha=0.25), logits, target, weight)
 
-Gradients are closed forms. Importing this module needs torch and nothing else.
+Gradients are closed forms. This module needs only torch.
 """
 
 from __future__ import annotations

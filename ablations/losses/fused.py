@@ -1,7 +1,7 @@
-"""The loss of a batch of anchors: loss and gradient in one pass, whichever way is fastest.
+"""The loss of a batch of anchors: loss and gradient in one pass, by the fastest way available.
 
-The forward pass already makes the gradient, scaled, in the only large buffer there is; the backward
-pass hands that buffer out. Four ways lead to the same numbers:
+The forward pass also computes the scaled gradient, in the only large buffer; the backward pass
+returns that buffer. Four implementations give the same numbers:
 
 - `native`: focal loss in float32 on the CPU, compiled for the machine;
 - `chunked`: everything else on the CPU;
@@ -40,8 +40,8 @@ def pairwise_loss(
         pair: the loss of one pair.
         logits: [N, C], floating point. Half precision is computed and reduced in float32.
         target: [N], integer; a class in [0, C), or C for background.
-        weight: [N], [N, 1], [N, C] or [N * C]; 0 leaves the anchor (or pair) out, whatever its
-            logits. It is a constant: a weight that requires grad is refused.
+        weight: [N], [N, 1], [N, C] or [N * C]; 0 leaves the anchor (or pair) out; its logits
+            may be NaN. It is a constant: a weight that requires grad is refused.
         reduction: 'none' returns [N, C] (float32 for half-precision logits), 'sum' the sum over all
             pairs, 'mean' the sum divided by ``avg_factor`` (mmdet's way: the number of positive
             anchors), or by N * C without one.
@@ -50,10 +50,10 @@ def pairwise_loss(
 
     Raises:
         ValueError: on shapes that do not fit, a floating point target, a label outside [0, C], an
-            unknown reduction, or ``avg_factor`` with 'sum'. Reading labels on an accelerator (or
-            while compiling) would stall it: there an anchor with a bad label makes the loss NaN.
+            unknown reduction, or ``avg_factor`` with 'sum'. On an accelerator (and while compiling)
+            labels are not read, because that would stall it; a bad label makes the loss NaN there.
 
-    A NaN logit of an anchor that counts makes the loss NaN; it is not searched for.
+    A NaN logit of an anchor that is not ignored makes the loss NaN.
     """
     check_inputs(logits, target, weight, reduction, avg_factor)
     scale = loss_weight
@@ -73,7 +73,7 @@ def pairwise_loss(
     if reduction == "none":
         loss = _Elementwise.apply(logits, target, weight, pair, scale)
     elif torch.compiler.is_compiling():
-        # The compiler fuses the sum, but adds one by one: in float32 that loses a digit.
+        # The compiler fuses the sum but adds values one by one, which loses a digit in float32.
         loss = _Elementwise.apply(logits, target, weight, pair, scale)
         loss = loss.sum(dtype=torch.float64).to(loss.dtype)
     else:
@@ -88,7 +88,7 @@ def check_inputs(
     reduction: str,
     avg_factor: float | Tensor | None,
 ) -> None:
-    """Raise a ValueError that names the bad value, for what `pairwise_loss` cannot take."""
+    """Raise a ValueError that names the bad value, for input that `pairwise_loss` refuses."""
     if logits.dim() != 2 or logits.shape[1] == 0 or not logits.is_floating_point():
         raise ValueError(
             f"logits must be floating point of shape [N, C], C >= 1; got {describe(logits)}"
@@ -130,12 +130,12 @@ def describe(tensor: Tensor) -> str:
 
 
 def is_dense(logits: Tensor) -> bool:
-    """Whether reading a value on the host is out of the question."""
+    """Whether values must not be read on the host."""
     return logits.device.type != "cpu" or torch.compiler.is_compiling()
 
 
 def fits_triton(pairs: Pairs) -> bool:
-    """Whether the CUDA kernel can read these pairs, and triton is there to compile it."""
+    """Whether the CUDA kernel can evaluate these pairs, and triton is installed to compile it."""
     single = pairs.logits.is_cuda and pairs.dtype == torch.float32
     return single and pairs.compiled_gamma is not None and has_triton()
 
@@ -146,7 +146,7 @@ def has_triton() -> bool:
 
 
 class _Sum(torch.autograd.Function):
-    """scale * sum of all weighted pairs. The forward pass makes the gradient as well."""
+    """scale * sum of all weighted pairs. The forward pass computes the gradient too."""
 
     @staticmethod
     def forward(
@@ -160,7 +160,8 @@ class _Sum(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(logits, target, weight)
         ctx.pair, ctx.scale = pair, scale
-        # A float16 gradient may underflow before a loss scaler multiplies it: made in backward.
+        # A float16 gradient could underflow before the loss scaler multiplies it: wait for
+        # backward.
         now = needs_gradient and logits.dtype != torch.float16
         gradient = torch.empty_like(logits, memory_format=torch.contiguous_format) if now else None
         ctx.gradient = gradient
@@ -171,7 +172,8 @@ class _Sum(torch.autograd.Function):
         logits, target, weight = ctx.saved_tensors
         gradient, ctx.gradient = ctx.gradient, None
         pairs = Pairs(ctx.pair, logits, target, weight, ctx.scale)
-        # Made anew for float16, in a second pass over a retained graph, or to be differentiated.
+        # Computed here for float16, for a second pass over a retained graph, or to differentiate
+        # it.
         if gradient is None or torch.is_grad_enabled():
             gradient = gradient_of(pairs, upstream)
         elif fits_triton(pairs):
@@ -228,7 +230,7 @@ def total(pairs: Pairs, gradient: Tensor | None) -> Tensor:
 def gradient_of(pairs: Pairs, upstream: Tensor) -> Tensor:
     """Gradient of sum(upstream * loss) in the logits' type, computed in ``pairs.dtype``."""
     logits = pairs.logits
-    if torch.is_grad_enabled():  # create_graph=True: the closed form is differentiated in its turn
+    if torch.is_grad_enabled():  # create_graph=True: differentiate the closed form
         return (dense.loss_and_gradient(pairs)[1] * upstream).to(logits.dtype)
     if upstream.dim() == 0 and fits_triton(pairs):
         from ablations.losses import triton_kernel

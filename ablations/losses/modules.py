@@ -2,20 +2,21 @@
 
     loss_cls=dict(type='ablations.FocalLoss', gamma=2.0, alpha=0.25, use_sigmoid=True)
 
-``use_sigmoid=True`` belongs in the config although it is the default here: AnchorHead reads it
-there, and without it sizes its output for a softmax, with a logit for background. All that can be
-wrong in a config is refused when the module is built. Shapes: `ablations.losses.functional`. Each
+Write ``use_sigmoid=True`` in the config although it is the default here: AnchorHead reads it from
+the config, and without it makes an output for a softmax, with a logit for background. A bad
+parameter is refused when the module is built. Shapes: `ablations.losses.functional`. Each
 class takes the parameters of its formula and, as ``options``, those of `PairwiseLoss`.
 
-A loss of your own needs a formula in x_t, the logit of the true side (automatic differentiation
-does the rest), and a name:
+A loss of your own needs a name and a formula in x_t, the logit of the true side. Its gradient comes
+from automatic differentiation, so it must be finite at every logit: here 1 - p_t^q is written with
+``expm1`` and ``logsigmoid``: the gradient of ``torch.sigmoid(x_t) ** q`` is NaN at x_t = -100.
 
     @dataclass(frozen=True)
     class GeneralizedCrossEntropy(Formula):  # arXiv:1805.07836
         q: float = 0.7
 
         def value(self, x_t):
-            return (1 - torch.sigmoid(x_t) ** self.q) / self.q
+            return -torch.expm1(self.q * F.logsigmoid(x_t)) / self.q
 
     @LOSSES.register_module()
     class GeneralizedCrossEntropyLoss(PairwiseLoss):
@@ -67,8 +68,8 @@ class PairwiseLoss(nn.Module):
     Args:
         pair: the loss of one pair.
         loss_weight: multiplies the loss.
-        reduction: 'none', 'mean' or 'sum'; what a call without ``reduction_override`` does.
-        use_sigmoid: True, the only form there is. Write it in a config all the same, see above.
+        reduction: 'none', 'mean' or 'sum'; what used by a call without ``reduction_override``.
+        use_sigmoid: True is the only form. Write it in the config all the same, see above.
     """
 
     def __init__(

@@ -1,9 +1,9 @@
 """Build `focal_cpu.c` on first use and call it: the fast path for float32 on the CPU.
 
-The library is compiled for the machine's own processor (about a second), kept in the user's cache
-under a name that changes with source, flags, compiler and processor, and loaded with ctypes. Where
-there is no C compiler, or ``ABLATIONS_NATIVE=0`` is set, `library` is None and the losses fall back
-to PyTorch's operators: the same numbers to rounding, slower.
+The library is compiled for this machine's processor (about a second), kept in the user's cache
+under a name that depends on source, flags, compiler and processor, and loaded with ctypes. Without
+a C compiler, or with ``ABLATIONS_NATIVE=0``, `library` is None and the losses use PyTorch's
+operators: slower, with the same numbers up to rounding.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ELEMENTS_A_THREAD = 500_000
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """The loaded library, built if need be; None where it cannot be had."""
+    """The loaded library, built if necessary; None if it cannot be built or loaded."""
     if os.environ.get("ABLATIONS_NATIVE") == "0":
         return None
     try:
@@ -68,12 +68,12 @@ def build() -> Path:
             built = Path(scratch) / target.name
             command = [*compiler, *FLAGS.split(), "-o", str(built), str(SOURCE), "-lm"]
             subprocess.run(command, capture_output=True, check=True)
-            built.replace(target)  # whole or not at all, however many processes build at once
+            built.replace(target)  # atomic: several processes may build at once
     return target
 
 
 def processor() -> str:
-    """What -march=native depends on: a home directory may be shared by unlike machines."""
+    """What -march=native depends on. Machines that share a home directory may differ in it."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text().splitlines():
@@ -83,7 +83,7 @@ def processor() -> str:
 
 
 def fits(pairs: Pairs) -> bool:
-    """Whether the library can evaluate these pairs, and is there."""
+    """Whether the library is available and can evaluate these pairs."""
     plain = pairs.logits.dtype == torch.float32 and pairs.compiled_gamma is not None
     return plain and library() is not None
 
@@ -92,7 +92,7 @@ def sum_loss(pairs: Pairs, loss: Tensor | None = None, gradient: Tensor | None =
     """Sum the loss of pairs that `fits`; also fill ``loss`` and ``gradient``, [N, C] float32.
 
     Raises:
-        RuntimeError: where `library` is None.
+        RuntimeError: `library` is None.
     """
     loaded = library()
     if loaded is None:

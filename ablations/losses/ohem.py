@@ -1,17 +1,17 @@
-"""Online hard example mining as an arm of the ablations: Table 1d of arXiv:1708.02002.
+"""Online hard example mining, for Table 1d of arXiv:1708.02002.
 
 The paper describes it in two sentences: every example is scored by its loss, non-maximum
 suppression is applied, and the highest-loss examples make the minibatch; a variant then enforces
-three negatives a positive. Where it is silent, this is what the project does:
+three negatives for each positive. Where the paper gives no details, this project chose:
 
 - The score of an anchor is its classification loss, summed over classes. Ignored anchors have none.
 - Mining is per image, over all its levels, with the anchors' own boxes in the suppression.
-- With a ratio, positives and negatives are suppressed each among themselves, so that a hard
-  negative cannot remove the positives which the ratio is to protect. The minibatch then is the
-  hardest positives, at most N / (1 + ratio), and the hardest ``ratio`` negatives for each of them
+- With a ratio, suppression runs among positives and among negatives separately: a hard negative
+  must not remove a positive that the ratio protects. The minibatch then consists of the hardest
+  positives, at most N / (1 + ratio), and the ``ratio`` hardest negatives for each of them
   (``ratio`` negatives in an image without positives).
-- Mining picks what the classification loss sees. Its normaliser stays RetinaNet's, the number of
-  anchors assigned to an object, and so does the box loss: arms differ in one thing.
+- Mining changes only the anchors in the classification loss. The normaliser (the number of anchors
+  assigned to an object) and the box loss stay RetinaNet's.
 """
 
 from __future__ import annotations
@@ -135,10 +135,10 @@ class OHEMRetinaHead(RetinaHead):
         scores = []
         for logits, label, weight in zip(cls_scores, labels, weights, strict=True):
             rows = logits.permute(0, 2, 3, 1).reshape(-1, self.cls_out_channels)
-            # .forward: a hook on the module should see the loss that trains, not the search.
+            # .forward: hooks on the module must get the loss that trains, not this one.
             loss = self.loss_cls.forward(rows, label.reshape(-1), reduction_override="none")
             score = loss.reshape(len(rows), -1).sum(dim=1).reshape(label.shape)
-            # A diverged anchor is the hardest there is: mining must not hide it.
+            # A NaN loss counts as the hardest, so that mining cannot hide a divergence.
             scores.append(score.nan_to_num(nan=torch.inf).masked_fill(weight == 0, -1))
         return torch.cat(scores, dim=1)
 
@@ -179,15 +179,15 @@ def hardest_survivors(
 ) -> Tensor:
     """The ``count`` highest-scored eligible anchors that non-maximum suppression leaves, [K].
 
-    Suppression goes from the highest score down, so what survives among the top M does not depend
-    on the rest: M grows until enough survive, and the result is that of suppressing all anchors.
+    Suppression goes from the highest score down, so the survivors among the top M do not depend on
+    the rest. M grows until enough survive; the result is that of suppressing all anchors.
     """
     indices = eligible.nonzero().squeeze(1)
     order = indices[scores[indices].argsort(descending=True, stable=True)]
     considered = min(len(order), 8 * count)
     while True:
         top = order[:considered]
-        # Ranks stand in for scores: with them nms keeps the order, ties included.
+        # Ranks instead of scores: nms then keeps this order, also among equal scores.
         ranks = torch.arange(considered, 0, -1, dtype=torch.float32, device=scores.device)
         _, kept = nms(boxes[top].float(), ranks, nms_threshold)
         if len(kept) >= count or considered == len(order):

@@ -1,4 +1,4 @@
-"""The anchor-class pairs of one call and the loss of each: what is there to evaluate."""
+"""The input of one call: anchor-class pairs, and the loss of a pair."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def balanced(formula: Formula, alpha: float | None) -> PairLoss:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Checked input: [N, C] pairs and what to multiply their loss with.
+    """Checked input: [N, C] pairs and the factors of their loss.
 
     Args:
         loss: of one pair.
         logits: [N, C].
         target: [N], integer labels; C is background.
-        weight: None, or [N, 1] or [N, C] of type ``dtype``; 0 leaves out, whatever the logits hold.
+        weight: None, or [N, 1] or [N, C] of type ``dtype``; 0 leaves out, even a NaN logit.
         scale: multiplies every loss.
     """
 
@@ -51,17 +51,17 @@ class Pairs:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What losses are computed and summed in: at least float32."""
+        """The type in which losses are computed and summed: at least float32."""
         return torch.promote_types(self.logits.dtype, torch.float32)
 
     @property
     def factors(self) -> tuple[float, float]:
-        """What multiplies a positive's and a negative's value of the formula."""
+        """The factors of a positive's and of a negative's value of the formula."""
         return self.loss.positive_factor * self.scale, self.loss.negative_factor * self.scale
 
     @property
     def compiled_gamma(self) -> float | None:
-        """gamma, if a compiled kernel may take these pairs: the focal loss, a weight per anchor."""
+        """gamma if a compiled kernel can evaluate these pairs: focal loss, one weight an anchor."""
         formula, weight = self.loss.formula, self.weight
         plain = self.logits.is_contiguous() and (weight is None or weight.shape[1] == 1)
         return formula.gamma if plain and type(formula) is Focal else None

@@ -1,6 +1,6 @@
-"""The registry a config reaches as ``type='ablations.FocalLoss'``.
+"""The registry of the losses: a config names one as ``type='ablations.FocalLoss'``.
 
-A child of mmdet's own, with a scope: nothing in it clashes with a name mmdet has registered.
+It is a child of mmdet's registry with a scope of its own, so names that mmdet has too do not clash.
 """
 
 from mmdet.registry import MODELS

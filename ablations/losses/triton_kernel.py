@@ -1,11 +1,11 @@
 """Focal loss and its gradient on CUDA: one read of the logits, one write of the gradient.
 
-This kernel has not yet run on a GPU. It is tested value by value through Triton's interpreter on
-the CPU, which says nothing about its speed, nor whether it compiles for a device.
+This kernel has not yet run on a GPU. It is tested value by value in Triton's interpreter on the
+CPU, which does not test its speed or that it compiles for a device.
 
-The mathematics is that of `ablations.losses.formulas.Focal`, every pair seen from its wrong side: z
-is the logit of 1 - p_t. Sums of blocks are added up in a fixed order, so results repeat to the bit.
-Importing this module needs triton.
+The mathematics is that of `ablations.losses.formulas.Focal`, with z the logit of 1 - p_t. Sums of
+blocks are added up in a fixed order, so results repeat to the bit. Importing this module needs
+triton.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def focal_kernel(  # type: ignore[no-untyped-def]  # Triton knows no annotation 
         weight_here = tl.load(weight + row, mask=inside, other=0.0)
         factor = factor * weight_here
         kept = kept & (weight_here != 0)
-    # Reading labels on the host would stall the device: a label that cannot be becomes a NaN.
+    # Reading labels on the host would stall the device, so a bad label gives NaN.
     bad = (label < 0) | (label > CLASSES)
     factor = tl.where(bad, float("nan"), factor)
     kept = kept | (bad & inside)
@@ -142,7 +142,7 @@ def sum_loss(pairs: Pairs, gradient: Tensor | None, upstream: Tensor | None = No
 
 
 def rescale(values: Tensor, factor: Tensor) -> Tensor:
-    """``values`` times a factor without dimension, in place, without asking the host about it."""
+    """``values`` times a factor without dimension, in place, without reading it on the host."""
     blocks = triton.cdiv(values.numel(), BLOCK)
     if blocks:
         with on_device(values):
@@ -151,5 +151,5 @@ def rescale(values: Tensor, factor: Tensor) -> Tensor:
 
 
 def on_device(tensor: Tensor) -> Any:
-    """Launches go to the current device, which need not be the tensor's."""
+    """Make the tensor's device the current one, on which kernels are launched."""
     return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()

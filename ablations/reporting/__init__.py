@@ -1,1 +1,1 @@
-"""From tables to what people read: markdown, CSV, LaTeX, figures, W&B dashboards."""
+"""Reports: markdown, CSV, LaTeX, figures, W&B uploads and dashboards."""

@@ -31,13 +31,13 @@ def signed(value: float | None, digits: int = 1) -> str:
 
 
 def with_half_width(mean: float, half: float, digits: int = 1, sign: bool = False) -> str:
-    """``mean ± half``; the mean alone where no interval can be given."""
+    """``mean ± half``; the mean alone if there is no interval."""
     shown = signed(mean, digits) if sign else number(mean, digits)
     return f"{shown} ± {half:.{digits}f}" if np.isfinite(half) else shown
 
 
 def plain(value: object) -> str:
-    """A coordinate as short as it reads: 2 for 2.0, a dash for nothing."""
+    """A coordinate in short form: 2 for 2.0, a dash for a missing one."""
     if value is None or (isinstance(value, float) and np.isnan(value)):
         return MISSING
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -45,7 +45,7 @@ def plain(value: object) -> str:
 
 def to_markdown(text: pd.DataFrame) -> str:
     """A pipe table; numbers to the right, the first column to the left."""
-    header = [str(column) for column in text.columns]
+    header = [_escape(str(column)) for column in text.columns]
     rows = [[_escape(str(value)) for value in row] for row in text.itertuples(index=False)]
     rule = ["---"] + ["---:"] * (len(header) - 1)
     lines = [header, rule, *rows]

@@ -1,7 +1,7 @@
-"""The comparison dashboard in W&B: a run that holds the report, and a workspace made of panels.
+"""The comparison dashboard in W&B: a run with the report, and a workspace of panels.
 
-Both are made without a server: the run is an offline run in ``<work dir>/wandb/``, the workspace's
-specification is written beside it. This is the one module of the reporting side that imports wandb.
+Both are made without a server: the run is an offline run in ``<work dir>/wandb/``, and the
+workspace's specification is written beside it. No other module of reporting imports wandb.
 """
 
 import argparse
@@ -34,20 +34,20 @@ SPECIFICATION = "workspace.json"
 VIEW = "view.json"
 SAVE_TIMEOUT = 60.0  # seconds
 REPORT_TYPE = "report"  # of the artifact
-_FIGURE_4 = "figure_4"  # trials have charts of their own, loss_cdf/...
+_FIGURE_4 = "figure_4"  # the trials' own charts are loss_cdf/...
 _CDF_KINDS = ("positive", "negative")
 _CURVES = ("loss", "loss_cls", "loss_cls_positive", "loss_cls_negative", "loss_bbox")
 _METRICS = ("AP", "AP50", "AP75")
 
 
 def log_report(study: Study, work_dirs: Sequence[Path], out: Path) -> str:
-    """Write the report as an offline run of its own, in place of the one before.
+    """Write the report as an offline run, in place of an earlier one.
 
-    It holds the report's tables, figures and Figure 4 as a native chart, and the report's folder,
-    markdown and all, as an artifact.
+    It holds the report's tables and figures, Figure 4 as a native chart, and the report's folder as
+    an artifact.
 
     Args:
-        study: what the report is about.
+        study: of the report.
         work_dirs: its sweeps; the run lies in the first.
         out: the report's folder.
 
@@ -162,7 +162,7 @@ def workspace(study: Study, markdown: str, entity: str) -> ws.Workspace:
         ),
         auto_generate_panels=False,
     )
-    for section in dashboard.sections:  # the same ids every time, so that nothing seems to change
+    for section in dashboard.sections:  # fixed ids: the same dashboard is the same specification
         for number, panel in enumerate(section.panels):
             identity = f"{section.name}-{number}".lower().replace(" ", "-")
             setattr(panel, "_id", identity)  # noqa: B010 - private, and the only way
@@ -238,7 +238,7 @@ def _report_panels(markdown: str) -> list[Any]:
 
 
 def specification(dashboard: ws.Workspace) -> dict[str, Any]:
-    """What W&B would be sent, as plain data."""
+    """The dashboard as W&B receives it, as plain data."""
     text = dashboard._to_model().spec.model_dump_json(by_alias=True, exclude_none=True)
     return {"name": dashboard.name, "project": dashboard.project, "spec": json.loads(text)}
 
@@ -253,7 +253,7 @@ def write_specification(study: Study, work_dirs: Sequence[Path], out: Path) -> P
 
 
 def save(study: Study, work_dirs: Sequence[Path], out: Path) -> str:
-    """Save the dashboard on the server, in place of the one that an earlier call saved there.
+    """Save the dashboard on the server, in place of one that was saved earlier.
 
     Returns:
         Its address.
@@ -273,10 +273,10 @@ def save(study: Study, work_dirs: Sequence[Path], out: Path) -> str:
 
 
 def publish(work_dirs: Sequence[Path], out: Path, baseline: str | None = None) -> bool:
-    """Bring W&B up to date with some sweeps and their report, and say how that went.
+    """Upload what W&B lacks of some sweeps and their report, and print the outcome.
 
-    With ``WANDB_MODE=offline`` the report's run and the dashboard's specification are written and
-    nothing is sent. A server that does not answer costs a bounded time.
+    With ``WANDB_MODE=offline`` the report's run and the dashboard's specification are written, but
+    nothing is uploaded. If the server does not answer, this ends after a limited time.
 
     Args:
         work_dirs: of the sweeps.
@@ -284,7 +284,7 @@ def publish(work_dirs: Sequence[Path], out: Path, baseline: str | None = None) -
         baseline: the cell that the report compares with, where that is not the sweeps' own.
 
     Returns:
-        Whether everything that was to be sent has been sent.
+        Whether all uploads succeeded.
     """
     work_dirs = [work_dir.resolve() for work_dir in work_dirs]
     study = load_study(work_dirs, baseline)
@@ -307,12 +307,12 @@ def publish(work_dirs: Sequence[Path], out: Path, baseline: str | None = None) -
 
 
 def artifact_address(dashboard: str, report: str) -> str:
-    """Where the newest report lies, beside a dashboard's address."""
+    """Address of the newest report's artifact, from the dashboard's address."""
     return f"{dashboard.partition('?')[0]}/artifacts/{REPORT_TYPE}/{REPORT_TYPE}-{report}"
 
 
 def _save_elsewhere(work_dirs: Sequence[Path], out: Path, baseline: str | None) -> tuple[bool, str]:
-    """``save`` in a process that can be ended; returns whether it failed, and its last line."""
+    """Call ``save`` in a process with a time limit; returns whether it failed, and a line."""
     module = [sys.executable, "-m", "ablations.reporting.wandb_dashboard"]
     command = [*module, *map(str, work_dirs), "--report", str(out.resolve())]
     command += ["--baseline", baseline] if baseline is not None else []

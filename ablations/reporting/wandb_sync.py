@@ -1,11 +1,10 @@
-"""Send the offline W&B runs of sweeps, as often as it takes.
+"""Upload the offline W&B runs of sweeps; what fails is uploaded by the next call.
 
-Trials write their runs offline (``ablations.training.wandb_backend``). Here they are sent by
-wandb's own ``wandb beta sync``, in a process of its own: it may crash, hang, or report a run as
-done that the server never got, and say so in nothing but an ERROR line; of an image or an artifact
-that did not arrive it speaks in its log alone. A run is sent when wandb marked its file
-(``.wandb.synced``) and no ERROR names it; otherwise the mark is removed and the next call sends the
-run again, which replaces what there is.
+Trials write their runs offline (``ablations.training.wandb_backend``). They are uploaded by ``wandb
+beta sync`` in a separate process, because it may crash or hang. It may also mark a run as uploaded
+that the server never got: then only an ERROR line tells, and for an image or an artifact only its
+log. So a run counts as uploaded if wandb marked its file (``.wandb.synced``) and no ERROR names it.
+Otherwise the mark is removed, and the next call uploads the run again, which replaces the first.
 """
 
 import argparse
@@ -26,11 +25,11 @@ from ablations.store.manifest import TRIALS
 from ablations.store.record import RECORD
 from ablations.store.wandb_names import FOLDER
 
-AT_A_TIME = 8  # runs sent side by side
-TIMEOUT = 60.0  # seconds for a batch to begin with,
-TIMEOUT_PER_RUN = 10.0  # and for each run in it
+AT_A_TIME = 8  # runs uploaded side by side
+TIMEOUT = 60.0  # seconds for a batch,
+TIMEOUT_PER_RUN = 10.0  # and more for each run in it
 
-# What wandb is not told otherwise: give up on a server soon, the next call tries again.
+# Defaults, unless the user has set others: give up soon, because the next call tries again.
 _LIMITS = {
     f"WANDB_X_{part}_{name}": value
     for part in ("GRAPHQL", "FILE_STREAM", "FILE_TRANSFER")
@@ -41,16 +40,16 @@ _LIMITS = {
     )
 }
 
-# Who in wandb writes to its log, and nowhere else, what was not delivered.
+# The parts of wandb that report a failed upload only in its log.
 _QUIET = ("sender: ", "runupserter: failed to upload", "runfiles: ", "file transfer: ")
 
 
 @dataclass(frozen=True)
 class Part:
-    """One offline run on disk, the newest of its trial and so complete by itself."""
+    """One offline run on disk: the newest of its trial, which is complete."""
 
     file: Path
-    ended: bool  # nobody writes it any more, and its trial has a record
+    ended: bool  # its trial has a record, and no process writes it
 
     @property
     def run_id(self) -> str:
@@ -59,21 +58,21 @@ class Part:
 
     @property
     def marker(self) -> Path:
-        """What wandb leaves beside a file that it has sent."""
+        """The file with which wandb marks a run that it has uploaded."""
         return self.file.with_suffix(".wandb.synced")
 
     @property
     def sent(self) -> bool:
-        """Whether the whole run has been sent."""
+        """Whether the whole run has been uploaded."""
         try:
             return self.marker.stat().st_mtime >= self.file.stat().st_mtime
         except FileNotFoundError:
             return False
 
     def named_in(self, line: str) -> bool:
-        """Whether a line of wandb's is about this run: as ``[project/id]``, or by its folder.
+        """Whether a line of wandb's names this run: as ``[project/id]``, or by its folder.
 
-        The id alone will not do: that of the report is the sweep's name, which is in every path.
+        The id alone is not enough: the report's id is the sweep's name, which is in every path.
         """
         folder = self.file.parent.name
         return any(name in line for name in (f"/{self.run_id}]", f'{folder}"', f"{folder}/"))
@@ -81,8 +80,8 @@ class Part:
 
 @dataclass
 class Outcome:
-    """Run ids: sent whole (``sent``), as far as their trials have come (``partly``), or not at all
-    (``failed``, with the reason)."""
+    """Run ids: uploaded whole (``sent``), uploaded up to now while the trial runs (``partly``), or
+    not at all (``failed``, with the reason)."""
 
     sent: list[str] = field(default_factory=list)
     partly: list[str] = field(default_factory=list)
@@ -90,7 +89,7 @@ class Outcome:
 
     def __str__(self) -> str:
         counts = [f"{len(self.sent)} runs sent"]
-        counts += [f"{len(self.partly)} sent as far as they are"] if self.partly else []
+        counts += [f"{len(self.partly)} sent up to now"] if self.partly else []
         if self.failed:
             reason = next(iter(self.failed.values()))
             counts += [f"{len(self.failed)} not sent ({next(iter(self.failed))}: {reason})"]
@@ -111,14 +110,14 @@ def parts(work_dir: Path) -> list[Part]:
 
 
 def unsent(work_dirs: Iterable[Path]) -> list[Part]:
-    """What ``sync`` would send."""
+    """The runs that ``sync`` would upload."""
     return [part for work_dir in work_dirs for part in parts(work_dir) if not part.sent]
 
 
 def sync(work_dirs: Iterable[Path]) -> Outcome:
-    """Send every run that has not been sent, whole or as far as it has been written.
+    """Upload every run that has not been uploaded; of a running trial, what it has written so far.
 
-    Raises nothing: what the server does not take is in the outcome, and the next call tries again.
+    Raises nothing. Runs that fail are in the outcome, and the next call tries them again.
     """
     outcome = Outcome()
     waiting = unsent(work_dirs)
@@ -133,7 +132,7 @@ def _send(batch: Sequence[Part], ended: bool, outcome: Outcome) -> None:
     errors = _run_wandb([part.file for part in batch], ended)
     for part in batch:
         own = [line for line in errors if part.named_in(line)]
-        if not ended:  # a file that is still written ends anywhere
+        if not ended:  # a file that is still written may end within a record
             own = [line for line in own if "incomplete record" not in line]
         known = part.sent or (not ended and not own and _reached(errors, batch))
         if own or not known:
@@ -152,12 +151,12 @@ def _names_any(line: str, batch: Sequence[Part]) -> bool:
 
 
 def _reached(errors: Sequence[str], batch: Sequence[Part]) -> bool:
-    """Whether no error is one of the whole batch, such as a server that does not answer."""
+    """Whether every error names a run; others, such as a silent server, concern the whole batch."""
     return all(_names_any(line, batch) for line in errors)
 
 
 def _run_wandb(files: Sequence[Path], ended: bool) -> list[str]:
-    """Run ``wandb beta sync``; returns what it calls an ERROR and what else went wrong."""
+    """Run ``wandb beta sync``; returns its ERROR lines and any other failure."""
     command = [sys.executable, "-m", "wandb", "beta", "sync", "-n", str(AT_A_TIME)]
     limit = TIMEOUT + TIMEOUT_PER_RUN * len(files)
     with tempfile.TemporaryDirectory(prefix="wandb-sync-") as scratch:
@@ -171,7 +170,7 @@ def _run_wandb(files: Sequence[Path], ended: bool) -> list[str]:
             "WANDB_PROGRAM": "runners/report.py",
             "WANDB_X_UPDATE_FINISH_STATE": str(ended).lower(),
         }
-        # Silent, it would say nothing of errors either.
+        # These would silence errors too, or use another service.
         for name in ("WANDB_MODE", "WANDB_SERVICE", "WANDB_SILENT", "WANDB_QUIET"):
             environment.pop(name, None)
         try:
@@ -199,7 +198,7 @@ def _run_wandb(files: Sequence[Path], ended: bool) -> list[str]:
 
 
 def _logged(scratch: Path) -> list[str]:
-    """What wandb's log, one JSON object a line, says was not delivered."""
+    """Failed uploads in wandb's log, which has one JSON object a line."""
     entries = []
     for log in scratch.rglob("debug-sync*.log"):
         for line in log.read_text().splitlines():
@@ -213,7 +212,7 @@ def _logged(scratch: Path) -> list[str]:
 
 
 def follow(work_dir: Path, every: float) -> None:
-    """Send what a sweep's trials write while they train, until standard input is closed."""
+    """Upload what a sweep's trials write while they train, until standard input is closed."""
     while not select.select([sys.stdin], [], [], every)[0]:
         outcome = sync([work_dir])
         print(time.strftime("%H:%M:%S"), outcome, flush=True)

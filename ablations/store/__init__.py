@@ -1,5 +1,5 @@
-"""What a sweep leaves on disk: its files, who writes them, and how they are read back.
+"""The files of a sweep: how they are written and read back.
 
-This is the narrow place of the design. Planning and training write here, analysis and reporting
-read here, and neither side imports the other.
+Planning and training write them, analysis and reporting read them. The two sides share nothing
+else, and neither imports the other.
 """

@@ -1,4 +1,4 @@
-"""A trial's ``.npz`` files: written whole or not at all, checked when they are read."""
+"""A trial's ``.npz`` files: written whole or not at all, and checked when read."""
 
 import zipfile
 import zlib

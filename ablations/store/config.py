@@ -9,8 +9,8 @@ def config_text(config: dict[str, Any], known: dict[int, str] | None = None) -> 
 
     Args:
         config: the config.
-        known: texts of values by their id, to format what several configs share only once; the
-            configs must outlive it.
+        known: formatted values by ``id(value)``, filled by this function. Pass the same dict for
+            several configs to format the parts they share once; the configs must outlive it.
     """
     known = {} if known is None else known
     lines = []
@@ -22,7 +22,7 @@ def config_text(config: dict[str, Any], known: dict[int, str] | None = None) -> 
 
 
 def inner_dataset(dataset: Any) -> Any:
-    """The config of the data set itself, below whatever wraps it."""
+    """The config of the data set itself, without the data sets that wrap it."""
     while "dataset" in dataset:
         dataset = dataset["dataset"]
     return dataset

@@ -22,7 +22,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as JSON. NaN is refused: an absent number is ``None``.
+    """Write ``value`` as JSON. NaN is refused; write ``None`` for a missing number.
 
     Raises:
         ValueError: a float in ``value`` is NaN or infinite.

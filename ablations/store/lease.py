@@ -1,8 +1,9 @@
-"""An owner's lease on a folder: one process at a time, also between machines on a shared disk.
+"""A lease on a folder: one process at a time may own it, also between machines on a shared disk.
 
-A lease is a file that is created whole by a hard link, which is atomic on local and on network
-file systems, and touched while its owner lives. It is stale when its owner is a dead process of
-this machine, or when it was not touched for ``TIME_TO_LIVE`` seconds by the file server's clock.
+The lease is a file. It is created by a hard link, which is atomic on local and network file
+systems, and its owner touches it every ``RENEW_EVERY`` seconds. It is stale when its owner is a
+dead process of this machine, or when it was not touched for ``TIME_TO_LIVE`` seconds. Ages are
+measured by the file server's clock: the machines' own may differ.
 """
 
 import contextlib
@@ -18,23 +19,23 @@ from types import TracebackType
 from typing import Any
 
 LEASE = "lease.json"
-TIME_TO_LIVE = 60.0
-RENEW_EVERY = 10.0
+TIME_TO_LIVE = 60.0  # seconds without a touch after which a lease is stale
+RENEW_EVERY = 10.0  # seconds
 
 
 class LeaseHeldError(RuntimeError):
-    """Somebody else is at work in the folder."""
+    """Another process owns the folder."""
 
 
 def _boot_id() -> str:
-    """Tells one boot of one machine from another; process ids mean nothing beyond it."""
+    """Identifies this boot of this machine. Process ids are comparable only within one."""
     with contextlib.suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return socket.gethostname()
 
 
 def _server_time(folder: Path) -> float:
-    """Now, by the clock of the file system that dates the leases."""
+    """Now, by the clock that dates the files in ``folder``."""
     probe = folder / f".clock.{uuid.uuid4().hex[:8]}"
     try:
         probe.touch()
@@ -61,7 +62,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def lease_owner(folder: Path) -> dict[str, Any] | None:
-    """Who holds the folder (host, pid), or ``None`` when nobody does or the owner is gone."""
+    """The owner of the folder (host, pid), or ``None`` if there is none or it is gone."""
     path = folder / LEASE
     owner = _read(path)
     if owner is None:
@@ -76,11 +77,12 @@ def lease_owner(folder: Path) -> dict[str, Any] | None:
 
 @dataclass
 class Lease:
-    """Hold ``folder`` for as long as the ``with`` block runs; it is made if it is missing, and
-    removed again if nothing was put into it.
+    """Own ``folder`` while the ``with`` block runs.
+
+    The folder is made if it is missing, and removed again if it is empty at the end.
 
     Raises (on entering):
-        LeaseHeldError: a living owner holds it; the message names host and process.
+        LeaseHeldError: a living process owns it; the message names host and process.
     """
 
     folder: Path
@@ -119,7 +121,7 @@ class Lease:
         if self._held():
             self._path.unlink(missing_ok=True)
         if self._made:
-            with contextlib.suppress(OSError):  # not empty: something was done in it
+            with contextlib.suppress(OSError):  # it is not empty
                 self.folder.rmdir()
 
     def _held(self) -> bool:
@@ -133,7 +135,7 @@ class Lease:
                     os.utime(self._path)
 
     def _take(self, draft: Path) -> bool:
-        """Make ``draft`` the lease if there is none, or if the one there is stale."""
+        """Make ``draft`` the lease if there is none or a stale one; returns whether that worked."""
         try:
             os.link(draft, self._path)
             return True
@@ -145,13 +147,15 @@ class Lease:
             raise LeaseHeldError(
                 f"{self.folder} is in use by process {stale['pid']} on {stale['host']}"
             )
-        # Several may see the same stale lease. Whoever claims it replaces it, in one step, if it
-        # is still the one that was seen.
+        # Several processes may see the same stale lease. If each simply replaced it, the second
+        # would take the lease that the first has just made. So a process first claims the stale
+        # lease by a hard link, which only one of them gets, and then replaces it if it is still
+        # the one it saw.
         claim = self.folder / f".{LEASE}.claim.{stale['token']}"
         try:
             os.link(draft, claim)
         except FileExistsError:
-            with contextlib.suppress(FileNotFoundError):  # its claimant may have died
+            with contextlib.suppress(FileNotFoundError):  # the process that claimed may have died
                 if _server_time(self.folder) - claim.stat().st_mtime > TIME_TO_LIVE:
                     claim.unlink()
             return False

@@ -3,8 +3,8 @@
 The file holds ``positive`` and ``negative``: int64 [LOGIT_BINS] counts of the sampled windows
 (anchor-class pairs, ignored anchors left out) by their logit x, on a uniform grid over
 [-LOGIT_LIMIT, LOGIT_LIMIT] (clamped). p is kept to 0.05 % of min(p, 1 - p), and ten million samples
-take some hundred kilobytes. ``positive_total`` and ``negative_total`` are the numbers of windows
-that were there to sample from.
+take a few hundred kilobytes. ``positive_total`` and ``negative_total`` count the windows that the
+sample was drawn from.
 """
 
 import numpy as np

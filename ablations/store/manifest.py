@@ -1,4 +1,4 @@
-"""A sweep's ``manifest.json``: what was asked for, and which trials belong to it."""
+"""A sweep's ``manifest.json``: its grid, config and options, and its trials."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,11 +23,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """``manifest.json``: what was asked for, and every trial that belongs to it."""
+    """The content of ``manifest.json``."""
 
     sweep: str
     grid: dict[str, Any]  # name, title, table, note, baseline
-    config: str  # path of the base config as given
+    config: str  # path of the base config, as given
     options: dict[str, Any]  # everything that changes results: cfg_options, smoke, GPUs a trial
     commands: list[dict[str, str]]  # command, started (ISO 8601), machine (cores, devices)
     trials: list[Entry]
@@ -35,7 +35,7 @@ class Manifest:
 
 
 def write_manifest(work_dir: Path, manifest: Manifest) -> None:
-    """Write the manifest whole, in place of the one before."""
+    """Write the manifest, in place of an earlier one."""
     write_json(work_dir / MANIFEST, asdict(manifest))
 
 

@@ -6,10 +6,10 @@ A sweep's work directory::
         manifest.json              the sweep: grid, options, its trials (``manifest``)
         annotations-<sha256>.json  the validation annotations that the trials were scored on
         trials/<trial id>/
-            trial.json             what was asked for: grid point, seed, overrides
+            trial.json             the plan: grid point, seed, loss, data, what the id hashes
             config.py              the resolved OpenMMLab config
-            status.json            the live state, rewritten every few seconds (``status``)
-            record.json            the outcome; written once, last
+            status.json            the state while there is no record (``status``)
+            record.json            the outcome; written once, after all other files
             curve.npz              every iteration's loss (``CURVE_COLUMNS``)
             predictions.npz        detections on the validation set (``PREDICTION_COLUMNS``)
             probabilities.npz      the sampled logits for the loss CDFs (``logit_histogram``)
@@ -27,8 +27,7 @@ from ablations.store.files import read_json, sha256, write_json
 
 SCHEMA_VERSION = 3
 READABLE = (1, 2, 3)
-"""Schemas that can be read; in 1 no trial was taken over from another sweep, before 3 no record
-said which code it was computed with."""
+"""Schemas that can be read. Schema 1 has no ``taken_from``, schemas 1 and 2 no ``code``."""
 
 RECORD = "record.json"
 TRIAL = "trial.json"
@@ -100,10 +99,10 @@ class Record:
 
 
 def write_record(folder: Path, record: Record) -> None:
-    """Write ``record`` into a trial's folder, as its last act.
+    """Write ``record`` into a trial's folder, after all its other files.
 
     Raises:
-        FileExistsError: the folder holds a record already; nothing finished is overwritten.
+        FileExistsError: the folder has a record already; a record is never overwritten.
     """
     path = folder / RECORD
     if path.exists():
@@ -157,7 +156,7 @@ def _ill_typed(record: Record) -> str | None:
 
 
 def damaged_files(folder: Path, record: Record) -> list[str]:
-    """Names of the files that the record lists and that are missing or no longer the same."""
+    """Names of the files in the record that are missing or whose checksum differs."""
     return [
         name
         for name, digest in record.files.items()

@@ -1,4 +1,4 @@
-"""How the trials of a sweep stand, read from their folders alone."""
+"""The states of a sweep's trials, read from their folders alone."""
 
 import os
 import time
@@ -12,16 +12,16 @@ from ablations.store.manifest import MANIFEST, Entry, Manifest, read_manifest, t
 from ablations.store.record import Record, read_record
 from ablations.store.status import read_status
 
-_COMMON = ("loss", "protocol", "data", "versions", "git")  # what records of a sweep share
+_COMMON = ("loss", "protocol", "data", "versions", "git")  # equal in most records of a sweep
 
 
 @dataclass(frozen=True)
 class TrialState:
-    """A trial as it stands on disk.
+    """The state of one trial.
 
-    ``state`` is ``pending`` (never started), ``running`` (somebody holds its lease),
-    ``interrupted`` (started, not finished, nobody at work), its record's status, or, where a whole
-    sweep is looked at, ``damaged`` (what the trial left cannot be read).
+    ``state`` is ``pending`` (never started), ``running`` (a process owns its lease),
+    ``interrupted`` (started, not over, not running), the status in its record, or ``damaged`` (its
+    files cannot be read; only ``sweep_states`` gives it).
     """
 
     entry: Entry
@@ -33,7 +33,7 @@ class TrialState:
 
 
 def trial_state(work_dir: Path, entry: Entry) -> TrialState:
-    """How one trial stands, read from its folder alone."""
+    """The state of one trial, read from its folder."""
     folder = trial_folder(work_dir, entry.id)
     if not folder.is_dir():
         return TrialState(entry, folder, "pending")
@@ -45,15 +45,16 @@ def trial_state(work_dir: Path, entry: Entry) -> TrialState:
         return TrialState(entry, folder, "running", None, None, progress)
     if not progress:
         return TrialState(entry, folder, "pending")
-    reason = progress.get("reason") or "ended without a word (killed, or its machine went down)"
+    unknown = "ended without giving a reason (killed, or its machine went down)"
+    reason = progress.get("reason") or unknown
     return TrialState(entry, folder, "interrupted", reason, None, progress)
 
 
 class StateReader:
-    """How some trials of a sweep stand, asked for again and again.
+    """Reads the states of some trials again and again.
 
-    What cannot have changed is not read again: a trial that has a record, and a folder without one
-    in which nothing was made, renamed or removed.
+    A trial is not read again if its state cannot have changed: it has a record, or nothing was
+    made, renamed or removed in its folder since.
     """
 
     def __init__(self, work_dir: Path, entries: Sequence[Entry]) -> None:
@@ -67,7 +68,7 @@ class StateReader:
             if state.record is not None:
                 continue
             changed = _settled(state.folder)
-            # Beyond "pending" time alone can change a state: a lease runs out.
+            # Only "pending" cannot change by itself: elsewhere a lease may expire.
             if state.state != "pending" or changed == -1 or changed != self._seen[index]:
                 self._states[index] = trial_state(self._work_dir, state.entry)
                 self._seen[index] = changed
@@ -75,8 +76,11 @@ class StateReader:
 
 
 def _settled(folder: Path) -> int | None:
-    """When something was last made, renamed or removed in a folder, in nanoseconds; ``None``
-    without one, -1 where that is so recent that the next change may bear the same time."""
+    """When something was last made, renamed or removed in a folder, in nanoseconds.
+
+    ``None`` if there is no folder. -1 if the change is less than two seconds old: file systems date
+    changes coarsely, so the next change might get the same time.
+    """
     try:
         changed = folder.stat().st_mtime_ns
     except FileNotFoundError:
@@ -112,7 +116,7 @@ def _readable_state(work_dir: Path, entry: Entry) -> TrialState:
 
 
 def _sharing(state: TrialState, shared: dict[str, Any]) -> TrialState:
-    """The same, with what its record has in common with others kept in memory once."""
+    """The same state; values that equal those of earlier records are kept in memory once."""
     if state.record is None:
         return state
     values = ((name, getattr(state.record, name)) for name in _COMMON)

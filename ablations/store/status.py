@@ -1,6 +1,6 @@
-"""A trial's ``status.json``: how it stands while it has no record.
+"""A trial's ``status.json``: its state while it has no record.
 
-The trial writes its progress, and whoever sees its process end writes the reason. Keys: ``state``,
+The trial writes its progress. If its process dies, the launcher writes the reason. Keys: ``state``,
 ``reason``, ``attempts``, ``iteration``, ``iterations``, ``loss``, ``iteration_s`` (seconds) and, on
 Slurm, ``requeues``.
 """

@@ -1,6 +1,6 @@
-"""What the two sides of W&B agree on: the trial that writes a run, and the process that uploads it.
+"""Names and settings shared by the trial that writes a W&B run and the process that uploads it.
 
-Nothing here imports wandb.
+This module does not import wandb.
 """
 
 import os
@@ -8,12 +8,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-PROJECT = "loss-ablations"  # unless WANDB_PROJECT says otherwise
+PROJECT = "loss-ablations"  # default of WANDB_PROJECT
 MODES = ("offline", "online", "disabled")
 FOLDER = "wandb"  # beside a trial's record: wandb/offline-run-<time>-<run id>/run-<run id>.wandb
 
 OFFLINE_SETTINGS: dict[str, Any] = {
-    # Nothing of the machine or the code but what the run is given.
+    # Log only what the run is given, nothing about the machine or the code.
     "console": "off",
     "disable_code": True,
     "disable_git": True,
@@ -24,7 +24,7 @@ OFFLINE_SETTINGS: dict[str, Any] = {
     "x_disable_stats": True,
     "x_save_requirements": False,
     "silent": True,
-    # Nothing may take long; a killed process loses at most two seconds.
+    # No wait may be long. A killed process loses at most two seconds of its log.
     "finish_timeout": 20.0,
     "init_timeout": 10.0,
     "x_service_wait": 10.0,
@@ -33,7 +33,7 @@ OFFLINE_SETTINGS: dict[str, Any] = {
 
 
 def mode(asked: str | None = None) -> str:
-    """What was asked for, or else ``WANDB_MODE``, or else ``offline``.
+    """``asked``, else ``WANDB_MODE``, else ``offline``.
 
     Raises:
         ValueError: ``WANDB_MODE`` is none of ``MODES``; the message names them.
@@ -45,22 +45,22 @@ def mode(asked: str | None = None) -> str:
 
 
 def project() -> str:
-    """W&B's project."""
+    """The W&B project: ``WANDB_PROJECT``, else ``PROJECT``."""
     return os.environ.get("WANDB_PROJECT") or PROJECT
 
 
 def run_id(sweep: str, trial_id: str) -> str:
-    """W&B's id of a trial; sweeps share trials, so the sweep is part of it."""
+    """The W&B id of a trial's run. It contains the sweep, because sweeps can share trials."""
     return re.sub(r"[^\w.-]", "-", f"{sweep}-{trial_id}")[-128:]
 
 
 def tag(sweep: str) -> str:
-    """What every run of a sweep is tagged with."""
+    """The tag of all runs of a sweep."""
     return sweep[:64]
 
 
 def keep_inside(folder: Path) -> None:
-    """Have wandb keep whatever it writes in this process inside ``folder``, and be quiet."""
+    """Make wandb write only inside ``folder`` in this process, and print nothing."""
     own = folder / FOLDER
     os.environ |= {
         "WANDB_DATA_DIR": str(own / "staging"),
@@ -68,4 +68,4 @@ def keep_inside(folder: Path) -> None:
         "WANDB_CONFIG_DIR": str(own / "settings"),
         "WANDB_SILENT": "true",
     }
-    os.environ.pop("WANDB_SERVICE", None)  # somebody else's service, with other settings
+    os.environ.pop("WANDB_SERVICE", None)  # a parent's service, which has other settings

@@ -1,4 +1,4 @@
-"""From a grid to records: plan the trials, launch them, keep what they leave on disk.
+"""Plan the trials of a grid and launch them.
 
-Nothing here imports torch, mmdet, pandas or wandb, so planning answers at once.
+Nothing here imports torch, mmdet, pandas or wandb, so that planning takes two seconds.
 """

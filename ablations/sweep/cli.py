@@ -1,4 +1,4 @@
-"""The sweep's command line: its flags, the plan it prints, and how the trials ended."""
+"""The command line of ``sweep``: its flags, the plan it prints, and the outcome."""
 
 import argparse
 import contextlib
@@ -27,14 +27,14 @@ from ablations.sweep.plan import load_config, parse_options, plan, prepare_confi
 from ablations.sweep.request import Request
 from ablations.sweep.reuse import read_sources, with_reusable
 
-REUSE = "take finished trials over from these sweeps, once verified, instead of training them"
+REUSE = "take finished trials over from these sweeps, after checking them, instead of training"
 DEFAULT_CONFIG = "configs/retinanet_r18_digits.py"
 LAUNCHERS = ("local", "slurm")
 SLURM_SETTINGS = Path("configs/slurm.toml")
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse the flags of ``runners/sweep.py``; exits with status 2 on bad usage."""
+    """Parse the flags of the command; exits with status 2 on bad usage."""
     parser = argparse.ArgumentParser(
         description="Train a detector over a grid of losses and write the report.",
         epilog="The same command again continues where the last one stopped.",
@@ -58,11 +58,18 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="run trials that raised again, from their last checkpoint",
     )
+    add("--check-images", action="store_true", help="decode all images before the first trial")
     add("--no-report", action="store_true", help="train only")
     add("--wandb", choices=wandb_names.MODES, help="default: WANDB_MODE, or else offline")
     slurm = parser.add_argument_group("Slurm").add_argument
     slurm("--wait", action="store_true", help="follow the trials to their end")
-    slurm("--slurm", nargs="+", default=[], metavar="K=V", help="settings over those of the file")
+    slurm(
+        "--slurm",
+        nargs="+",
+        default=[],
+        metavar="K=V",
+        help="settings that replace those of the file",
+    )
     slurm("--slurm-settings", type=Path, metavar="FILE", help=f"default: {SLURM_SETTINGS}")
     args = parser.parse_args(arguments)
     for name in ("workers", "gpus_per_trial"):
@@ -122,25 +129,25 @@ def resolve(args: argparse.Namespace) -> Request:
 
 
 def unfinished(request: Request) -> list[Entry]:
-    """The trials without a record, each id once."""
+    """The trials that have no record; each id once."""
     left = [state.entry for state in request.states() if state.record is None]
     return list({entry.id: entry for entry in left}.values())
 
 
 def cost(args: argparse.Namespace, request: Request, states: Sequence[TrialState]) -> CostEstimate:
-    """What the rest of the request will cost, as its trials stand."""
+    """What the unfinished trials of the request will cost."""
     config = request.trials[0].config
     iterations = config["train_cfg"]["max_iters"]
     workers = args.workers or len(request.trials)
     known = states
     if not any(state.record for state in states):
-        with contextlib.suppress(FileNotFoundError):  # a new sweep
-            known = sweep_states(request.work_dir)[1]  # other seeds
+        with contextlib.suppress(FileNotFoundError):  # there is no sweep yet
+            known = sweep_states(request.work_dir)[1]  # its other seeds
     return estimate(states, known, config, workers, args.gpus_per_trial, iterations)
 
 
 def print_plan(args: argparse.Namespace, request: Request) -> None:
-    """The trials, their number and their cost, as a table or as one JSON object."""
+    """Print the trials, their number and their cost, as a table or as one JSON object."""
     states: Sequence[TrialState] = request.states()
     if request.sources:
         checksums = annotation_checksums(request.trials[0].config)
@@ -161,7 +168,7 @@ def print_plan(args: argparse.Namespace, request: Request) -> None:
 
 
 def headline(args: argparse.Namespace, request: Request) -> str:
-    """What is about to start."""
+    """One line about what starts now."""
     at_a_time = f"{args.workers} at a time; " if args.workers else ""
     return (
         f"{request.grid.name}: {len(request.trials)} trials in {request.work_dir}, "
@@ -177,7 +184,7 @@ def make_launcher(
     Args:
         args: the flags.
         entry_points: of the training side.
-        report: the command that writes the report when nobody waits for the trials.
+        report: the command that writes the report after the last trial, if this one does not wait.
 
     Raises:
         UsageError: a setting is not valid.

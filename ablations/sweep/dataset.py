@@ -1,36 +1,48 @@
 """The data set that a plan names: made if it can be, checked and hashed, without torch."""
 
 import importlib
-import json
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
+from ablations.data.coco import COCO_CLASSES, VERSION, Checked, Split, check, keep
 from ablations.store.config import inner_dataset
 from ablations.store.files import sha256
 
+SPLITS = ("train", "val")
 
-def check_data(config: dict[str, Any]) -> dict[str, Any]:
-    """Make the embedded data if the config asks for it; check and hash the annotations.
+
+def check_data(
+    config: dict[str, Any], work_dir: Path | None = None, check_images: bool = False
+) -> dict[str, Any]:
+    """Make the embedded data if the config asks for it; check the annotations and their images.
+
+    Args:
+        config: of any trial of the plan.
+        work_dir: the sweep's; gets the checked annotations, once both files have passed.
+        check_images: decode all images, however long that takes.
 
     Returns:
-        ``errors``: one line each, empty when all is well; ``notes``: lines to print; ``data``: the
-        record's ``data`` with the path of each annotation file.
+        ``errors``: one line a file, empty when all is well; ``notes``: lines to print; ``data``:
+        the record's ``data`` with the path of each annotation file.
     """
     notes: list[str] = []
     try:
-        data = _data(config, notes)
+        data, errors = _data(config, notes, work_dir, check_images)
     except (ValueError, OSError, ImportError) as error:
         return {"errors": [" ".join(str(error).split())], "notes": notes, "data": {}}
-    return {"errors": [], "notes": notes, "data": data}
+    return {"errors": errors, "notes": notes, "data": {} if errors else data}
 
 
-def _data(config: dict[str, Any], notes: list[str]) -> dict[str, Any]:
+def _data(
+    config: dict[str, Any], notes: list[str], work_dir: Path | None, check_images: bool
+) -> tuple[dict[str, Any], list[str]]:
     info = config.get("dataset_info", {})
     root = Path(
         config.get("data_root") or inner_dataset(config["train_dataloader"]["dataset"])["data_root"]
     )
+    decode = True if check_images else None
     if info.get("builder"):
         module, function = info["builder"].split(":")
         build = getattr(importlib.import_module(module), function)
@@ -38,19 +50,107 @@ def _data(config: dict[str, Any], notes: list[str]) -> dict[str, Any]:
         with FileLock(root.with_name(f".{root.name}.lock")):
             if line := build(root):
                 notes.append(line)
+        decode = check_images  # what it makes is whole: it compares names and sizes
+    checked: dict[str, Checked] = {}
+    for split in SPLITS:
+        names = _classes(config)
+        if names is None and "train" in checked:
+            names = checked["train"].classes or None
+        checked[split] = check(_split(config, split, names), decode)
+        notes += [f"{checked[split].split.file}: {note}" for note in checked[split].notes]
+    if errors := [part.error for part in checked.values() if part.error]:
+        return {}, errors
+    notes += _shared_images(checked) + _other_evaluator(config)
     data: dict[str, Any] = {"name": info.get("name", root.name), "version": info.get("version")}
-    for split in ("train", "val"):
-        dataset = inner_dataset(config[f"{split}_dataloader"]["dataset"])
-        data[split] = _check_coco(dataset)
-    val = inner_dataset(config["val_dataloader"]["dataset"])
-    data["classes"] = list(val.get("metainfo", {}).get("classes", []))
-    return data
+    for split, part in checked.items():
+        data[split] = {
+            "file": str(part.split.file),
+            "images_dir": str(part.split.images_dir),
+            # Of what is trained on and scored: the checked file, annotations-<sha256>.json.
+            "annotations": keep(part, work_dir),
+            "source": part.source,  # SHA-256 of ``file``
+            "checker": VERSION,
+            "mended": part.notes if part.changed else [],
+            "images": len((part.content or {})["images"]),
+            "boxes": part.boxes,
+            "crowds": part.crowds,
+        }
+    data["classes"] = list(_named_classes(config, "val") or ())
+    return data, []
+
+
+def _classes(config: dict[str, Any]) -> tuple[Any, ...] | None:
+    """The classes that both data sets of the config are of, or ``None`` where it names none.
+
+    Raises:
+        ValueError: the config's classes are no list of names, or not the same for both.
+    """
+    train, val = (_named_classes(config, split) for split in SPLITS)
+    if train != val:
+        raise ValueError(
+            f"the config's train_dataloader has the classes {train} and its val_dataloader {val}: "
+            "give both the same metainfo"
+        )
+    if train is None:
+        types = {_dataset(config, split).get("type") for split in SPLITS}
+        return COCO_CLASSES if types <= {"CocoDataset", "mmdet.CocoDataset"} else None
+    if twice := sorted({str(name) for name in train if train.count(name) > 1}):
+        raise ValueError(f"the config's classes have {', '.join(twice)} twice: name each once")
+    return train
+
+
+def _named_classes(config: dict[str, Any], split: str) -> tuple[Any, ...] | None:
+    classes = (_dataset(config, split).get("metainfo") or {}).get("classes")
+    if isinstance(classes, str):
+        raise ValueError(
+            f"the config's classes are the text {classes!r}: write a list, as in ({classes!r},)"
+        )
+    return tuple(classes) if classes else None
+
+
+def _dataset(config: dict[str, Any], split: str) -> dict[str, Any]:
+    found: dict[str, Any] = inner_dataset(config[f"{split}_dataloader"]["dataset"])
+    if not isinstance(found.get("ann_file"), str) or not found["ann_file"]:
+        raise ValueError(
+            f"the config's {split}_dataloader has no data set with one ann_file (of type "
+            f"{found.get('type')}): merge the files of several into one"
+        )
+    return found
+
+
+def _split(config: dict[str, Any], split: str, classes: tuple[Any, ...] | None) -> Split:
+    dataset = _dataset(config, split)
+    root = Path(dataset.get("data_root") or ".")
+    steps = dataset.get("pipeline") or []
+    return Split(
+        file=_annotations(dataset),
+        images_dir=root / (dataset.get("data_prefix") or {}).get("img", ""),
+        train=split == "train",
+        classes=classes,
+        min_size=(dataset.get("filter_cfg") or {}).get("min_size", 0),
+        masks=any(step.get("with_mask") or step.get("with_seg") for step in steps),
+    )
+
+
+def _shared_images(checked: dict[str, Checked]) -> list[str]:
+    train, val = ({str(Path(path).absolute()) for path in checked[split].paths} for split in SPLITS)
+    if not (both := train & val):
+        return []
+    return [f"{len(both)} of {len(val)} validation images are trained on too ({min(both)}, ...)"]
+
+
+def _other_evaluator(config: dict[str, Any]) -> list[str]:
+    named = (config.get("val_evaluator") or {}).get("ann_file")
+    used = _annotations(_dataset(config, "val"))
+    if named is None or Path(named).resolve() == used.resolve():
+        return []
+    return [f"val_evaluator.ann_file {named} is not read: AP is that of {used}"]
 
 
 def annotation_checksums(config: dict[str, Any]) -> dict[str, str]:
-    """SHA-256 of the annotations by split, of those that are there yet."""
+    """SHA-256 of the annotations by split as they are found, of those that are there yet."""
     found = {}
-    for split in ("train", "val"):
+    for split in SPLITS:
         path = _annotations(inner_dataset(config[f"{split}_dataloader"]["dataset"]))
         if path.is_file():
             found[split] = sha256(path)
@@ -59,34 +159,3 @@ def annotation_checksums(config: dict[str, Any]) -> dict[str, str]:
 
 def _annotations(dataset: dict[str, Any]) -> Path:
     return Path(dataset.get("data_root") or ".") / dataset["ann_file"]
-
-
-def _check_coco(dataset: dict[str, Any]) -> dict[str, Any]:
-    root = Path(dataset.get("data_root") or ".")
-    path = _annotations(dataset)
-    if not path.is_file():
-        raise ValueError(f"{path} does not exist: {root} is not a data set in COCO format")
-    try:
-        content = json.loads(path.read_bytes())
-        missing = [key for key in ("images", "annotations", "categories") if key not in content]
-    except ValueError:
-        raise ValueError(f"{path} is not JSON, let alone COCO annotations") from None
-    except TypeError:
-        missing = ["images"]
-    if missing:
-        raise ValueError(f"{path} is not in COCO format: it has no {', '.join(missing)!r}")
-    names = {category["name"] for category in content["categories"]}
-    classes = dataset.get("metainfo", {}).get("classes", ())
-    if unknown := [name for name in classes if name not in names]:
-        raise ValueError(f"{path} has no class {unknown[0]!r}; it has {', '.join(sorted(names))}")
-    images = root / dataset.get("data_prefix", {}).get("img", "")
-    for image in content["images"][:: max(1, len(content["images"]) // 100)]:
-        if not (images / image["file_name"]).is_file():
-            raise ValueError(f"{images / image['file_name']}, an image of {path}, does not exist")
-    return {
-        "file": str(path),
-        "images_dir": str(images),
-        "annotations": sha256(path),
-        "images": len(content["images"]),
-        "boxes": len(content["annotations"]),
-    }

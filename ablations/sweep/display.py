@@ -1,4 +1,4 @@
-"""What a person sees while a sweep runs: a live table, or plain lines without a terminal."""
+"""Shows a running sweep: a live table in a terminal, plain lines elsewhere."""
 
 from collections.abc import Sequence
 from types import TracebackType
@@ -44,14 +44,14 @@ def describe(state: TrialState) -> tuple[str, str, str, str]:
 
 
 def in_columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table as text; ten thousand rows in no time, which rich's tables are not made for."""
+    """A table as text. (rich's tables take minutes for ten thousand rows.)"""
     lines = [header, *rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
 
 class Display:
-    """Shows the trials of a sweep while the ``with`` block runs; call it with their states."""
+    """Shows the trials while its ``with`` block runs; call it with their states."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False)
@@ -83,7 +83,7 @@ class Display:
         table = Table(box=None, pad_edge=False)
         for name in ("trial", "point", "seed", "state", "iteration", "loss", "left"):
             table.add_column(name, justify="left" if name in ("trial", "point") else "right")
-        # A terminal shows what fits: trials that run or wait last, those that ended first.
+        # Show as many rows as fit: running trials first, the others in their order.
         room = max(5, self.console.height - 5)
         order = sorted(range(len(states)), key=lambda number: states[number].state != "running")
         for state in (states[number] for number in sorted(order[:room])):

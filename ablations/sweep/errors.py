@@ -1,4 +1,4 @@
-"""What a user can get wrong, told in one line before anything starts."""
+"""The error for bad usage, and its one-line message."""
 
 import difflib
 from collections.abc import Iterable

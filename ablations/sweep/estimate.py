@@ -1,4 +1,4 @@
-"""What a sweep will cost, and where that number comes from."""
+"""Estimate what a sweep will cost, and name the source of the estimate."""
 
 import statistics
 from collections.abc import Sequence
@@ -43,9 +43,10 @@ def estimate(
     gpus_per_trial: int,
     iterations: int,
 ) -> CostEstimate:
-    """Estimate what the ``states`` that are not done cost from the ``known`` trials that the sweep
-    itself finished, else from the config's ``expected_cost``; trials that other sweeps have cost
-    nothing.
+    """Estimate the cost of the ``states`` that are not done.
+
+    The cost of one trial is the median of the ``known`` trials that this sweep has finished itself,
+    or else the config's ``expected_cost``. Trials that will be reused from other sweeps are free.
 
     ``expected_cost`` is a dict: ``trial_s``, the seconds of one trial of ``iterations`` iterations,
     each of ``batch_size`` images a process (default: the config's), on one ``device``; and

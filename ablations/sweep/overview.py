@@ -1,4 +1,4 @@
-"""A sweep at a glance: every trial as it stands on disk, beside what Slurm says of it."""
+"""The ``status`` command: every trial's state on disk, beside its Slurm job."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ MOST_NAMES = 20  # of missing trials in one line
 
 
 def show(work_dir: Path, console: Console) -> int:
-    """Print the table, the counts and what is missing; works with the cluster down.
+    """Print the trials, their counts, and those that nobody will finish. Works without Slurm too.
 
     Returns:
         The number of trials that are neither done nor queued nor running.
@@ -53,7 +53,7 @@ def show(work_dir: Path, console: Console) -> int:
 
 
 def is_missing(state: TrialState, found: Mapping[str, SlurmJob]) -> bool:
-    """Whether nobody will finish the trial unless the sweep's command is given again."""
+    """Whether the trial is unfinished and neither runs nor is queued."""
     job = found.get(state.entry.id)
     return state.record is None and state.state != "running" and not (job and job.live)
 

@@ -1,6 +1,7 @@
 """From a grid, a config and seeds to trials, each with an id that hashes what changes its result.
 
-Planning reads files and nothing else: no data, no torch.
+Planning reads files and nothing else: no data, no torch. Of pretrained weights it reads the file,
+since a trial's id hashes what is in it.
 """
 
 import ast
@@ -18,6 +19,7 @@ from mmengine.config import Config
 from ablations.shipped import configs_folder
 from ablations.store.code import user_code
 from ablations.store.config import inner_dataset
+from ablations.store.weights import content, is_pretrained
 from ablations.sweep.errors import UsageError, one_of
 from ablations.sweep.grid import Grid, Point
 from ablations.sweep.option_types import check_type, value_at
@@ -52,15 +54,21 @@ _IRRELEVANT = re.compile(
             r"dataset_info\.builder",
             r"(train|val)_dataloader\."
             r"(num_workers|persistent_workers|pin_memory|prefetch_factor)",
-            _DATASET + r"\.(data_root|backend_args|limit_mb)",
+            _DATASET + r"\.(data_root|backend_args|limit_mb|prefix_mb)",
             _DATASET + r"\.pipeline\.\d+(\.transforms\.\d+)*\.backend_args",
             r"val_evaluator\.(ann_file|backend_args|outfile)",  # the annotations have a checksum
             r"model\.bbox_head\.cache_images",
         )
     )
 )
-# Hooks that watch a trial without touching it.
-_WATCHERS = {"LossCurveHook", "ProgressHook", "ProbabilityHook", "ResumableCheckpointHook"}
+# Hooks that watch a trial without touching its result.
+_WATCHERS = {
+    "LossCurveHook",
+    "ProgressHook",
+    "ProbabilityHook",
+    "ResumableCheckpointHook",
+    "SharedPrefixHook",
+}
 
 
 @dataclass(frozen=True)
@@ -182,8 +190,8 @@ def plan(config: dict[str, Any], grid: Grid, seeds: Sequence[int]) -> Iterator[T
     """All trials, seed by seed, so that a sweep cut short has whole seeds.
 
     Raises:
-        UsageError: the grid sets a path that the config does not have, or a module that the config
-            imports is not there.
+        UsageError: the grid sets a path that the config does not have, a module that the config
+            imports is not there, or a file of pretrained weights is missing or has changed.
     """
     resolved = [_resolved(config, point) for point in grid.points]
     reduced: Reduced = {}
@@ -225,11 +233,11 @@ def _seeded(config: dict[str, Any], seed: int) -> dict[str, Any]:
     return config
 
 
-def with_seed(trial: Trial, seed: int) -> Trial:
-    """The same point with another seed."""
+def with_seed(trial: Trial, seed: int, reduced: Reduced) -> Trial:
+    """The same point with another seed; ``reduced`` is shared by calls for trials of one plan."""
     config = _seeded(trial.config, seed)
     code = {"code": trial.identity["code"]} if "code" in trial.identity else {}
-    identity = _identity(config, {}) | code
+    identity = _identity(config, reduced) | code
     return Trial(trial_id(identity), trial.point, seed, config, identity)
 
 
@@ -244,11 +252,20 @@ def _identity(config: dict[str, Any], reduced: Reduced) -> dict[str, Any]:
     if "custom_hooks" in kept:
         hooks = [hook for hook in kept["custom_hooks"] if hook.get("type") not in _WATCHERS]
         kept["custom_hooks"] = hooks
+    if isinstance(kept.get("load_from"), str):
+        kept["load_from"] = _content(kept["load_from"])
     if "dataset_info" not in kept:
         wrapped = config.get("train_dataloader", {}).get("dataset", {})
         root = inner_dataset(wrapped).get("data_root")
         kept["dataset_info"] = {"name": Path(root).name if root else "unnamed"}
     return {key: _without(value, key, reduced) for key, value in kept.items()}
+
+
+def _content(checkpoint: str) -> str:
+    try:
+        return content(checkpoint)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def _without(node: Any, path: str, reduced: Reduced) -> Any:
@@ -262,6 +279,8 @@ def _without(node: Any, path: str, reduced: Reduced) -> Any:
                     for key, value in node.items()
                     if not _IRRELEVANT.fullmatch(f"{path}.{key}")
                 }
+                if is_pretrained(node):
+                    less["checkpoint"] = _content(node["checkpoint"])
             else:
                 less = [_without(item, f"{path}.{i}", reduced) for i, item in enumerate(node)]
             reduced[known] = node, less

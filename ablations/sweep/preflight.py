@@ -4,6 +4,7 @@ import importlib
 import multiprocessing
 import signal
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from ablations.sweep.dataset import check_data
@@ -13,16 +14,19 @@ from ablations.sweep.launchers.fork_server import fork_server
 from ablations.sweep.request import Request
 
 
-def preflight(request: Request, entry_points: EntryPoints, share: bool) -> dict[str, Any]:
+def preflight(
+    request: Request, entry_points: EntryPoints, share: bool, check_images: bool = False
+) -> dict[str, Any]:
     """Check the plan, its data and its first batches, in a process that may import torch.
 
-    Where trials share their data, that is not the process that they are forked from: the data may
-    not be there before this check, which can make it.
+    If the trials share their data, the fork server cannot do this: it loads the data when it
+    starts, and this check may have to make the data first. So the check gets a process of its own.
 
     Args:
         request: the plan.
         entry_points: of the training side.
         share: whether the trials will share their data.
+        check_images: decode all images, however long that takes.
 
     Returns:
         ``notes`` to print and ``data`` for the records.
@@ -37,7 +41,8 @@ def preflight(request: Request, entry_points: EntryPoints, share: bool) -> dict[
     receiver, sender = context.Pipe(duplex=False)
     seed = request.trials[0].seed
     configs = [trial.config for trial in request.trials if trial.seed == seed]
-    process = context.Process(target=_check, args=(sender, entry_points, configs))
+    arguments = sender, entry_points, configs, request.work_dir, check_images
+    process = context.Process(target=_check, args=arguments)
     process.start()
     sender.close()
     try:
@@ -51,13 +56,13 @@ def preflight(request: Request, entry_points: EntryPoints, share: bool) -> dict[
     return _passed(answer)
 
 
-def preflight_without_torch(request: Request) -> dict[str, Any]:
-    """The part of ``preflight`` that a login node can do: the data.
+def preflight_without_torch(request: Request, check_images: bool = False) -> dict[str, Any]:
+    """The part of ``preflight`` that needs no torch: check the data.
 
     Raises:
         UsageError: something is wrong with the data; the message is one line.
     """
-    return _passed(check_data(request.trials[0].config))
+    return _passed(check_data(request.trials[0].config, request.work_dir, check_images))
 
 
 def _passed(answer: dict[str, Any]) -> dict[str, Any]:
@@ -66,18 +71,25 @@ def _passed(answer: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def _check(sender: Connection, entry_points: EntryPoints, configs: list[dict[str, Any]]) -> None:
+def _check(sender: Connection, *arguments: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    sender.send(check_plan(entry_points, configs))
+    sender.send(check_plan(*arguments))
 
 
-def check_plan(entry_points: EntryPoints, configs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Check losses, detectors, data, weights and a first batch, in this process.
+def check_plan(
+    entry_points: EntryPoints,
+    configs: list[dict[str, Any]],
+    work_dir: Path | None = None,
+    check_images: bool = False,
+) -> dict[str, Any]:
+    """Check losses, detectors, data, weights and first batches, in this process.
 
     Args:
         entry_points: of the training side.
         configs: the resolved configs of the plan; those that differ in the seed alone may be left
             out.
+        work_dir: the sweep's; gets the checked annotations.
+        check_images: decode all images, however long that takes.
 
     Returns:
         ``errors``: one line each, empty when all is well; ``notes``: lines to print; ``data``: the
@@ -89,14 +101,15 @@ def check_plan(entry_points: EntryPoints, configs: list[dict[str, Any]]) -> dict
         "data": {},
     }
     if not answer["errors"]:
-        answer = check_data(configs[0])
+        answer = check_data(configs[0], work_dir, check_images)
     if not answer["errors"]:
-        answer["errors"] = _call(entry_points.fetch_weights, configs) or _call(
-            entry_points.check_batches, configs
-        )
+        answer["errors"] = _call(entry_points.fetch_weights, configs)
+    if not answer["errors"]:
+        found = answer["data"] if work_dir is not None else {}
+        answer["errors"] = _call(entry_points.check_batches, configs, work_dir, found)
     return answer
 
 
-def _call(entry_point: str, configs: list[dict[str, Any]]) -> list[str]:
+def _call(entry_point: str, *arguments: Any) -> list[str]:
     module, function = entry_point.split(":")
-    return getattr(importlib.import_module(module), function)(configs)
+    return getattr(importlib.import_module(module), function)(*arguments)

@@ -1,4 +1,4 @@
-"""What one command asks for: a grid's trials in a work directory, new or begun."""
+"""A request: the trials of a grid in a work directory, which may hold some of them already."""
 
 import json
 from collections.abc import Sequence
@@ -12,44 +12,44 @@ from ablations.store.record import TRIAL
 from ablations.store.states import TrialState, trial_state
 from ablations.sweep.errors import UsageError
 from ablations.sweep.grid import Grid
-from ablations.sweep.plan import Trial, config_differences, with_seed
+from ablations.sweep.plan import Reduced, Trial, config_differences, with_seed
 from ablations.sweep.reuse import Source
 
-WORTH_SHARING = 40_000  # images that the trials read in all; below, loading them ahead costs more
+WORTH_SHARING = 40_000  # images that all trials read; for fewer, sharing costs more than it saves
 
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for on the command line, resolved."""
+    """The command line, resolved."""
 
     grid: Grid
     config: str
-    options: dict[str, Any]  # whatever changes results: cfg_options, smoke, gpus_per_trial
+    options: dict[str, Any]  # all that changes results: cfg_options, smoke, gpus_per_trial
     work_dir: Path
     trials: Sequence[Trial]
     sources: Sequence[Source] = ()  # sweeps to take trials over from
 
     def entries(self) -> list[Entry]:
-        """The trials as the manifest lists them."""
+        """The trials in the form of the manifest."""
         return [
             Entry(trial.id, trial.point.coordinates, trial.point.label, trial.seed)
             for trial in self.trials
         ]
 
     def states(self) -> list[TrialState]:
-        """How the trials stand in the work directory."""
+        """The states of the trials in the work directory."""
         return [trial_state(self.work_dir, entry) for entry in self.entries()]
 
 
 def check_continues(request: Request) -> None:
-    """Refuse a work directory that was made with other options.
+    """Refuse to continue a sweep with other options than it was begun with.
 
     Raises:
-        UsageError: the options, the config or the grid have changed; the message says what.
+        UsageError: the options, the config or the grid have changed; the message says how.
     """
     manifest = read_manifest(request.work_dir)
     if manifest is None:
-        if request.work_dir.is_dir() and any(request.work_dir.iterdir()):
+        if request.work_dir.is_dir() and any(map(_is_foreign, request.work_dir.iterdir())):
             raise UsageError(f"{request.work_dir} is not empty and holds no sweep")
         return
     old = {"grid": manifest.grid["name"], "config": manifest.config, **manifest.options}
@@ -64,18 +64,24 @@ def check_continues(request: Request) -> None:
         )
 
 
+def _is_foreign(path: Path) -> bool:
+    """Whether a file is more than what a start leaves that was stopped before its manifest."""
+    return not path.name.startswith(("annotations-", ".annotations."))
+
+
 def _changed_trials(request: Request, manifest: Manifest) -> list[str]:
-    """Where a point of the sweep now means another experiment than it did, with any seed."""
+    """Where the trials now planned differ from those of the manifest, for a point and any seed."""
     known: dict[str, dict[int, str]] = {}
     for entry in manifest.trials:
         known.setdefault(entry.label, {})[entry.seed] = entry.id
     checked = set()
+    reduced: Reduced = {}
     for trial in request.trials:
         before = known.get(trial.point.label, {})
         if trial.seed not in before:  # a new seed of a point that others have trained
             if not before or trial.point.label in checked:
                 continue
-            trial = with_seed(trial, next(iter(before)))
+            trial = with_seed(trial, next(iter(before)), reduced)
         checked.add(trial.point.label)
         if before[trial.seed] != trial.id:
             stored = read_json(trial_folder(request.work_dir, before[trial.seed]) / TRIAL) or {}
@@ -86,7 +92,7 @@ def _changed_trials(request: Request, manifest: Manifest) -> list[str]:
 
 
 def worth_sharing(request: Request, trials: int) -> bool:
-    """Whether it pays to load the training data once, before ``trials`` local trials are forked."""
+    """Whether loading the training data once, before the trials are forked, saves time."""
     config = request.trials[0].config
     batch = config["train_dataloader"]["batch_size"]
     images = batch * config["train_cfg"].get("max_iters", 0)

@@ -1,8 +1,8 @@
-"""A cell trained once is not paid for twice: trials of other sweeps, verified and taken over.
+"""Take trials over from other sweeps instead of training them again (``--reuse``).
 
-Sweeps share cells: the same trial id is the same experiment. A trial that ended (finished or
-diverged) is copied file by file, so that neither sweep can change the other's; what does not verify
-is trained again.
+The same trial id means the same experiment. A trial that finished or diverged elsewhere is copied
+file by file, so that no sweep can change another's. If a copy does not verify, the trial is
+trained.
 """
 
 import shutil
@@ -30,7 +30,7 @@ from ablations.sweep.errors import UsageError
 from ablations.sweep.plan import trial_id
 
 REUSABLE = "reusable"
-"""The state of an unfinished trial in a dry run that another sweep has."""
+"""In a dry run, the state of an unfinished trial that another sweep has."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,9 @@ def read_sources(work_dirs: Sequence[Path]) -> list[Source]:
 def with_reusable(
     states: Sequence[TrialState], sources: Sequence[Source], annotations: dict[str, str]
 ) -> list[TrialState]:
-    """``states``, with ``REUSABLE`` for trials that would be taken over.
+    """``states``, with ``REUSABLE`` for the trials that would be taken over.
 
-    Their files are looked for but not read: their checksums are compared when they are taken.
+    Only the existence of their files is checked; checksums are compared when they are copied.
     """
 
     def state_of(state: TrialState) -> TrialState:
@@ -79,7 +79,7 @@ def with_reusable(
 
     def held(id: str) -> bool:
         for source in sources:
-            record, why = _read(source, id, annotations)
+            record, why = _read(source, id, annotations, by="source")
             folder = trial_folder(source.work_dir, id)
             if record and not why and all((folder / name).is_file() for name in record.files):
                 return True
@@ -89,7 +89,7 @@ def with_reusable(
 
 
 def is_open(state: TrialState) -> bool:
-    """Whether a trial may be taken over: it is not done, and nobody is at work on it."""
+    """Whether a trial may be taken over: it is neither done nor running."""
     return state.record is None and state.state != "running"
 
 
@@ -135,8 +135,15 @@ def take_over(
     return False
 
 
-def _read(source: Source, id: str, annotations: dict[str, str]) -> tuple[Record | None, str]:
-    """The record of a trial that ended, and what is wrong with it (but for its files)."""
+def _read(
+    source: Source, id: str, annotations: dict[str, str], by: str = "annotations"
+) -> tuple[Record | None, str]:
+    """The record of a trial that ended, and what is wrong with it (but for its files).
+
+    ``annotations`` are the checksums of the checked files, so of what is trained on: a checker that
+    mends a file otherwise makes other data of it. By ``source`` they are those of the files as they
+    were found, which a dry run has no others to compare with.
+    """
     folder = trial_folder(source.work_dir, id)
     try:
         record = read_record(folder)
@@ -152,7 +159,8 @@ def _read(source: Source, id: str, annotations: dict[str, str]) -> tuple[Record 
     if outside := [name for name in record.files if Path(name).name != name]:
         return record, f"its record lists {outside[0]}, which is not in its folder"
     for split, digest in annotations.items():
-        if record.data.get(split, {}).get("annotations") != digest:
+        part = record.data.get(split, {})
+        if part.get(by, part.get("annotations")) != digest:
             return record, f"its {split} annotations are not those of this sweep"
     return record, ""
 
@@ -167,7 +175,7 @@ def _copy(folder: Path, draft: Path, record: Record) -> None:
 def _rewrite(
     draft: Path, record: Record, entry: Entry, planned: dict[str, Any], source: Source
 ) -> None:
-    """Make the copy a trial of this sweep: name, point, label and paths, and where it is from."""
+    """Make the copy a trial of this sweep, and note in its record where it was trained."""
     write_json(draft / TRIAL, planned)
     write_record(
         draft,
@@ -185,7 +193,7 @@ def _rewrite(
 
 
 def _origin(record: Record, source: Source) -> dict[str, str]:
-    """What ``Record.taken_from`` says of a trial that was trained in ``source``."""
+    """``Record.taken_from`` for a trial that was trained in ``source``."""
     given = source.work_dir
     started = record.attempts[0].get("started", "") if record.attempts else ""
     calls = source.manifest.commands
@@ -196,7 +204,7 @@ def _origin(record: Record, source: Source) -> dict[str, str]:
 
 
 def _move(draft: Path, folder: Path) -> None:
-    """Put the copy in place, whole: in one step, or, where the trial was begun, its record last."""
+    """Put the copy in place: by one rename, or, if the folder exists, file by file, record last."""
     if not folder.exists():
         draft.rename(folder)
         return

@@ -1,4 +1,4 @@
-"""Schedules that keep their shape when the batch or the number of iterations changes."""
+"""Adapt a schedule to another batch or number of iterations; it keeps its shape."""
 
 import copy
 from typing import Any
@@ -14,7 +14,7 @@ _POINTS = ("begin", "end", "T_max", "step_size")
 
 
 def iterations_of(config: dict[str, Any]) -> int:
-    """How many iterations the config trains.
+    """The number of iterations that the config trains.
 
     Raises:
         UsageError: it does not train by iterations.

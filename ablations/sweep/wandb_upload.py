@@ -1,4 +1,4 @@
-"""Upload the trials' W&B runs while they train, from a process beside them."""
+"""Upload the trials' W&B runs while they train, in a separate process."""
 
 import contextlib
 import os
@@ -18,9 +18,9 @@ STOP_TIMEOUT = 10.0  # seconds the uploader gets to end
 def uploading(
     work_dir: Path, mode: str, uploader: str, every: float = UPLOAD_EVERY
 ) -> Iterator[None]:
-    """With ``mode`` online, run the uploader for as long as the ``with`` block runs.
+    """If ``mode`` is online, run the uploader while the ``with`` block runs.
 
-    A failing uploader never touches a trial; what it did is in ``<work dir>/wandb/sync.log``.
+    An uploader that fails does not affect the trials. Its log is ``<work dir>/wandb/sync.log``.
 
     Args:
         work_dir: of the sweep.
@@ -48,7 +48,7 @@ def uploading(
         yield
     finally:
         if process.stdin is not None:
-            process.stdin.close()  # the sign to end
+            process.stdin.close()  # the uploader ends when this is closed
         try:
             process.wait(STOP_TIMEOUT)
         except subprocess.TimeoutExpired:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ablations import machine
+from ablations.shipped import called_ablate
 from ablations.store.config import config_text
 from ablations.store.files import write_json, write_text
 from ablations.store.manifest import Entry, Manifest, read_manifest, trial_folder, write_manifest
@@ -29,8 +30,10 @@ def write_sweep(
     command: Sequence[str],
     say: Callable[[str], None] = print,
 ) -> None:
-    """Add the request to its work directory: manifest, annotations, a folder for each trial, taken
-    over whole from the request's sources where they have it."""
+    """Write the manifest, the annotations and a folder for each trial into the work directory.
+
+    Trials that the request's sources have are copied from there.
+    """
     work_dir = request.work_dir
     _keep_annotations(work_dir, data)
     this = {
@@ -97,11 +100,11 @@ def _write_trials(request: Request, data: dict[str, Any]) -> None:
         write_text(folder / CONFIG, _header(entry) + config_text(trial.config, texts))
         write_json(folder / TRIAL, _trial_json(request, trial, entry, data))
 
-    new: dict[str, tuple[Trial, Entry]] = {}  # points that are one experiment share a trial
+    new: dict[str, tuple[Trial, Entry]] = {}  # two points with the same config share a trial
     for trial, entry in zip(request.trials, request.entries(), strict=True):
         if not (trial_folder(request.work_dir, trial.id) / TRIAL).is_file():
             new.setdefault(trial.id, (trial, entry))
-    with ThreadPoolExecutor(WRITERS) as pool:  # each waits for the disk, twice
+    with ThreadPoolExecutor(WRITERS) as pool:  # writing waits for the disk
         for done in [pool.submit(write, *pair) for pair in new.values()]:
             done.result()
 
@@ -128,7 +131,7 @@ def _trial_json(
 
 
 def _keep_annotations(work_dir: Path, data: dict[str, Any]) -> None:
-    """Copy the validation annotations, so that the sweep can be scored again without the data."""
+    """Copy the validation annotations, so that reports can resample images without the data."""
     val = data["val"]
     kept = work_dir / f"annotations-{val['annotations']}.json"
     if not kept.exists():
@@ -139,7 +142,7 @@ def _keep_annotations(work_dir: Path, data: dict[str, Any]) -> None:
 
 
 def set_failed_aside(request: Request) -> int:
-    """Let failed trials run again; their records are kept beside. Returns their number."""
+    """Rename the records of failed trials, so that they run again; returns their number."""
     count = 0
     for trial in {trial.id: trial for trial in request.trials}.values():
         folder = trial_folder(request.work_dir, trial.id)
@@ -153,6 +156,8 @@ def set_failed_aside(request: Request) -> int:
 
 def command_line() -> list[str]:
     """The command as a person would type it."""
+    if called_ablate():
+        return list(sys.argv)
     script = Path(sys.argv[0])
     with contextlib.suppress(ValueError):
         script = script.resolve().relative_to(Path.cwd())

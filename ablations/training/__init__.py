@@ -1,4 +1,4 @@
-"""Everything that runs inside a trial: what the configs name beyond mmdet, and the trial itself.
+"""Runs inside a trial: the trial itself, and the types that configs name beyond mmdet's.
 
 Importing this package registers the losses, the head, the data stream and the hooks, so a config
 needs one line: ``custom_imports = dict(imports=['ablations.training'])``.
@@ -18,6 +18,7 @@ from ablations.training import (  # noqa: E402
     layout,  # noqa: F401
     loss_curve,  # noqa: F401
     metric,  # noqa: F401
+    prefix,  # noqa: F401
     probabilities,  # noqa: F401
     progress,  # noqa: F401
     stream,  # noqa: F401

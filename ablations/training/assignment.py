@@ -1,7 +1,7 @@
-"""mmdet's anchor assignment for all images of a batch in a few operations.
+"""mmdet's anchor assignment, for all images of a batch in a few operations.
 
-mmdet assigns image by image, some forty small operations each. For the assigner that RetinaNet has
-the same comparisons are made here on a batch at once, with the same results.
+mmdet assigns image by image, about forty small operations each. For RetinaNet's assigner this
+module makes the same comparisons for a whole batch, with the same results.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ LIMIT = 20_000_000  # overlaps at once; larger batches are left to mmdet
 
 
 def is_plain(assigner: Any, sampler: Any) -> bool:
-    """Whether ``assign_together`` does what this assigner and this sampler would do."""
+    """Whether ``assign_together`` gives the results of this assigner and sampler."""
     return (
         type(assigner) is MaxIoUAssigner
         and type(sampler) is PseudoSampler
@@ -28,7 +28,7 @@ def is_plain(assigner: Any, sampler: Any) -> bool:
 
 
 def assign_together(assigner: MaxIoUAssigner, anchors: Tensor, boxes: Sequence[Tensor]) -> Tensor:
-    """Which object every anchor belongs to, as ``MaxIoUAssigner`` decides it.
+    """The object that ``MaxIoUAssigner`` assigns to every anchor.
 
     Args:
         assigner: one for which ``is_plain`` holds.

@@ -1,4 +1,4 @@
-"""Checkpoints that can be resumed exactly, are whole or absent, and carry data, never code."""
+"""Checkpoints: a trial resumes from them exactly. They are whole or absent, and hold no code."""
 
 import random
 import signal
@@ -18,23 +18,23 @@ from ablations.training.distributed import in_any_process
 
 
 class Interrupted(BaseException):
-    """The trial was told to stop; what it had done is in its checkpoint."""
+    """The trial got a signal to stop and has saved its state."""
 
 
 @HOOKS.register_module()
 class ResumableCheckpointHook(Hook):
-    """Keep one checkpoint, ``checkpoint.pth``, from which the trial goes on bit for bit.
+    """Keep one checkpoint, ``checkpoint.pth``, from which the trial resumes bit-identically.
 
-    Beside mmengine's weights, optimizer and schedules it holds the states of the random
-    generators. mmengine's message hub (smoothed log values) is left out: it cannot be loaded with
-    ``weights_only=True``, and results do not depend on it. On SIGTERM, SIGINT or SIGUSR2 the
-    trial writes a checkpoint at the end of the iteration and raises ``Interrupted``; while it
-    evaluates it stops at once, since what it had trained was saved before.
+    It holds mmengine's weights, optimizer and schedules, and the states of the random generators.
+    mmengine's message hub (smoothed log values) is left out: it cannot be loaded with
+    ``weights_only=True``, and results do not depend on it. On SIGTERM, SIGINT or SIGUSR2 the trial
+    writes a checkpoint at the end of the iteration and raises ``Interrupted``. During an evaluation
+    it stops at once, because the training was saved before.
 
     Args:
         interval: iterations between checkpoints.
-        signals: catch the signals; to be switched off outside a trial's own process.
-        agree_every: iterations after which the processes of a trial ask each other whether to stop.
+        signals: catch the signals; set to False where the process is not the trial's own.
+        agree_every: iterations between two agreements of a trial's processes whether to stop.
     """
 
     priority = "VERY_LOW"  # after the hooks whose state goes into the checkpoint
@@ -50,14 +50,14 @@ class ResumableCheckpointHook(Hook):
         """Start listening for the signals."""
         if self.signals:
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
-                if signal.getsignal(number) is not signal.SIG_IGN:  # a pool keeps Ctrl-C to itself
+                if signal.getsignal(number) is not signal.SIG_IGN:  # the launcher handles Ctrl-C
                     signal.signal(number, self._note_signal)
 
     def _note_signal(self, number: int, _frame: types.FrameType | None) -> None:
         self._told_to_stop = number
 
     def after_train_iter(self, runner: Runner, *_args: Any, **_kwargs: Any) -> None:
-        """Write a checkpoint when one is due, and stop when told to."""
+        """Write a checkpoint if one is due; stop if a signal came."""
         done = runner.iter + 1
         self._agree(done)
         if self._stop or done % self.interval == 0:
@@ -65,17 +65,17 @@ class ResumableCheckpointHook(Hook):
         self._stop_if_told()
 
     def before_val(self, runner: Runner) -> None:
-        """What was trained is safe before it is evaluated."""
+        """Save the training before the evaluation."""
         if runner.iter and runner.iter % self.interval:
             self._save(runner, runner.iter)
 
     def after_val_iter(self, runner: Runner, batch_idx: int, *_args: Any, **_kwargs: Any) -> None:
-        """Stop when told to; the evaluation will be repeated."""
+        """Stop if a signal came; the evaluation will be repeated."""
         self._agree(batch_idx)
         self._stop_if_told()
 
     def _agree(self, step: int) -> None:
-        """A trial's processes stop after the same step, so they ask each other now and then."""
+        """Agree with the trial's other processes: all must stop after the same step."""
         if get_world_size() == 1 or step % self.agree_every == 0:
             self._stop = in_any_process(self._told_to_stop is not None)
 
@@ -94,19 +94,19 @@ class ResumableCheckpointHook(Hook):
         (Path(runner.work_dir) / draft).replace(Path(runner.work_dir) / CHECKPOINT)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Add the generators' states; leave the message hub out."""
+        """Add the states of the random generators; remove the message hub."""
         checkpoint["message_hub"] = {}
         checkpoint["random_states"] = random_states()
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Put the generators back."""
+        """Restore the random generators."""
         checkpoint["message_hub"] = runner.message_hub.state_dict()
         if "random_states" in checkpoint:
             restore_random_states(checkpoint["random_states"])
 
 
 def random_states() -> dict[str, Any]:
-    """The states of Python's, NumPy's, torch's and CUDA's generators, as plain data."""
+    """The states of Python's, NumPy's, torch's and CUDA's random generators, as plain data."""
     kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     return {
         "python": random.getstate(),
@@ -117,7 +117,7 @@ def random_states() -> dict[str, Any]:
 
 
 def restore_random_states(states: dict[str, Any]) -> None:
-    """Undo ``random_states``."""
+    """Restore what ``random_states`` returned."""
     random.setstate(states["python"])
     kind, keys, position, has_gauss, gauss = states["numpy"]
     np.random.set_state((kind, keys.numpy(), position, has_gauss, gauss))

@@ -1,7 +1,7 @@
-"""Several processes of one trial: they find each other, train as one, and stop together.
+"""Several processes of one trial: they connect, train together, and stop together.
 
-The launcher says who is who in torch's environment variables (RANK, LOCAL_RANK, WORLD_SIZE,
-MASTER_ADDR, MASTER_PORT), whatever it is itself. On CUDA they talk through NCCL, else through gloo.
+Every launcher sets torch's environment variables (RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR,
+MASTER_PORT). The processes communicate through NCCL on CUDA, else through gloo.
 """
 
 import os
@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 
 
 def join_group() -> None:
-    """Meet the trial's other processes; a process alone has nothing to do."""
+    """Connect to the trial's other processes; does nothing if there are none."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or torch.distributed.is_initialized():
         return
     backend = "gloo"
@@ -26,10 +26,10 @@ def join_group() -> None:
 
 
 def distribute(cfg: Config) -> None:
-    """Make mmengine's Runner train in the group; its own set-up needs CUDA."""
+    """Make mmengine's Runner train in the process group. (Its own set-up needs CUDA.)"""
     if get_world_size() == 1:
         return
-    cfg.launcher = "pytorch"  # any but "none": the group is there already
+    cfg.launcher = "pytorch"  # any but "none"; the group exists already
     if not torch.cuda.is_available():
         cfg.model_wrapper_cfg = dict(
             type="MMDistributedDataParallel", device_ids=None, broadcast_buffers=False
@@ -37,12 +37,12 @@ def distribute(cfg: Config) -> None:
 
 
 def bare_model(runner: Runner) -> Any:
-    """The runner's model without the wrapper that several processes put around it."""
+    """The runner's model, without the wrapper that several processes need."""
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
 def in_any_process(flag: bool) -> bool:
-    """Whether ``flag`` is set in one of the trial's processes; all of them have to ask."""
+    """Whether ``flag`` is set in any of the trial's processes; all of them must call this."""
     if get_world_size() == 1:
         return flag
     found = torch.tensor(int(flag))

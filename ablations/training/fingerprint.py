@@ -1,4 +1,4 @@
-"""The protocol's fingerprint: what two trials must share before their numbers are compared."""
+"""The protocol's fingerprint: settings that two trials must share to be comparable."""
 
 from typing import Any
 
@@ -6,34 +6,36 @@ import numpy as np
 from mmengine.config import Config
 
 from ablations.store.config import inner_dataset, schedulers
+from ablations.store.weights import described
 
 
 def fingerprint(cfg: Config, processes: int) -> dict[str, Any]:
-    """What the paper's protocol fixes, as this config has it.
+    """This config's values of the settings that the paper's protocol fixes.
 
-    ``scaled_from_batch`` is there where the learning rate and the iterations follow the batch: it
-    is the batch that the config's own are for (``sweep.schedule.scale_to_batch``).
+    ``scaled_from_batch`` is present if the learning rate and the iterations were scaled to the
+    batch: it is the batch that the config was written for (``sweep.schedule.scale_to_batch``).
 
     Args:
         cfg: a trial's resolved config.
-        processes: of the trial; the batch is theirs together.
+        processes: of the trial; ``batch_size`` is the sum over them.
     """
     model, head = cfg.model, cfg.model.get("bbox_head", {})
     anchors = head.get("anchor_generator", {})
     ratios = list(anchors.get("ratios", []))
     scales = anchors.get("scales_per_octave", 0)
     optimizer = cfg.optim_wrapper.optimizer
+    weights = (model.backbone.get("init_cfg") or {}).get("checkpoint")
     pipeline = list(inner_dataset(cfg.train_dataloader.dataset)["pipeline"])
     prior = head.get("init_cfg", {}).get("override", {}).get("bias_prob")
     normalised = "all processes' batches" if head.get("reduce_normaliser") else "a process's batch"
     batch = cfg.train_dataloader.batch_size * processes
     made_for = cfg.get("auto_scale_lr", {}).get("base_batch_size", batch)
-    # Only where the rule was applied: records of before it can still be merged with new ones.
+    # Left out without scaling, so that such trials can be merged with older records.
     scaled = {"scaled_from_batch": made_for} if batch != made_for else {}
     return {
         "detector": model.type,
         "head": head.get("type", "").replace("CachedRetinaHead", "RetinaHead"),
-        "backbone": model.backbone.type,
+        "backbone": model.backbone.type.replace("PrefixResNet", "ResNet"),
         "depth": model.backbone.get("depth"),
         "width": model.backbone.get("base_channels", 64),
         "subnet_convs": head.get("stacked_convs"),
@@ -54,7 +56,8 @@ def fingerprint(cfg: Config, processes: int) -> dict[str, Any]:
         "weight_decay": optimizer.get("weight_decay"),
         "momentum": optimizer.get("momentum"),
         "flip": next((t.get("prob") for t in pipeline if t["type"] == "RandomFlip"), 0.0),
-        "pretrained": (model.backbone.get("init_cfg") or {}).get("checkpoint"),
+        "pretrained": described(weights) if weights else None,
+        "frozen_stages": model.backbone.get("frozen_stages", -1),
         "regression_loss": head.get("loss_bbox", {}).get("type"),
         "loss_normaliser": f"assigned anchors of {normalised}",
         "prior": 0.01 if "init_cfg" not in head else prior,

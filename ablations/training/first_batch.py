@@ -14,6 +14,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,6 +29,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ablations.store.config import schedulers
+from ablations.store.manifest import trial_folder
+from ablations.training.checked_data import use_checked
 from ablations.training.fingerprint import fingerprint
 
 SCOPE = "mmdet"
@@ -46,12 +49,16 @@ class _Setting:
     losses: list[Any] = field(default_factory=list)
 
 
-def check_batches(configs: list[dict[str, Any]]) -> list[str]:
+def check_batches(
+    configs: list[dict[str, Any]], work_dir: Path | None = None, data: dict[str, Any] | None = None
+) -> list[str]:
     """Train every distinct setting for one step on the smallest batch, and have it predict an image
     and scored; compute every further loss, with its gradients, on the same outputs of the head.
 
     Args:
         configs: the resolved configs of the plan, whose data and weights are there.
+        work_dir: of the sweep, if it has the checked annotations.
+        data: of the trials' ``trial.json``.
 
     Returns:
         What is wrong, a line each.
@@ -66,7 +73,10 @@ def check_batches(configs: list[dict[str, Any]]) -> list[str]:
         warnings.simplefilter("ignore")
         for setting in _settings(configs):
             try:
-                lines |= dict.fromkeys(_check(setting, loaders))
+                cfg = ConfigDict(copy.deepcopy(setting.config))
+                if work_dir is not None:
+                    use_checked(cfg, trial_folder(work_dir, "first"), data or {})
+                lines |= dict.fromkeys(_check(cfg, setting.losses, loaders))
             except _WrongError as error:
                 lines[str(error)] = None
     return list(lines)
@@ -102,8 +112,7 @@ def _settings(configs: list[dict[str, Any]]) -> list[_Setting]:
     return list(found.values())
 
 
-def _check(setting: _Setting, loaders: dict[str, DataLoader]) -> Iterator[str]:
-    cfg = ConfigDict(copy.deepcopy(setting.config))
+def _check(cfg: ConfigDict, losses: list[Any], loaders: dict[str, DataLoader]) -> Iterator[str]:
     with _part("model"):
         model = MODELS.build(cfg.model).to(get_device())
     with _part(f"optim_wrapper with {(cfg.optim_wrapper.get('optimizer') or {}).get('type')}"):
@@ -122,11 +131,11 @@ def _check(setting: _Setting, loaders: dict[str, DataLoader]) -> Iterator[str]:
         batch = _batch(loader, min(IMAGES, cfg.train_dataloader.batch_size))
     _check_classes(model, loader.dataset)
     outputs = _HeadOutputs(model)
-    with _part(f"a training step with {_name(setting.losses[0])}"):
+    with _part(f"a training step with {_name(losses[0])}"):
         model.train()
         model.train_step(batch, optimizer)
     outputs.stop()
-    for loss in setting.losses[1:]:
+    for loss in losses[1:]:
         try:
             with _part(f"a training step with {_name(loss)}"):
                 _try_loss(model, loss, outputs, batch, optimizer)

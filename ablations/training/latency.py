@@ -1,4 +1,4 @@
-"""How long a trained detector takes for one image: the time of Table 1e and Figure 2."""
+"""Measure a detector's time for one image, as in Table 1e and Figure 2."""
 
 import statistics
 import time
@@ -17,9 +17,9 @@ REPEATS = 5
 def inference_ms(runner: Runner) -> float:
     """Wall time in ms of one validation image in a batch of its own: median over images.
 
-    Preprocessing, network and post-processing are in it, reading the image is not. Of an image the
-    fastest of ``REPEATS`` counts: whatever else the machine does, and the first use of a shape,
-    can only make it slower. Trials that run beside for the whole time still do.
+    It includes preprocessing, network and post-processing, but not reading the image. For each
+    image the fastest of ``REPEATS`` counts, because other work on the machine and the first use of
+    a shape only make it slower. Other trials that run all the time slow every repeat.
     """
     model = bare_model(runner)
     model.eval()
@@ -39,6 +39,6 @@ def _seconds(model: Any, batch: Any) -> float:
 
 
 def _wait() -> None:
-    """Until the device has done what it was given."""
+    """Wait until the device is idle."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()

@@ -1,4 +1,4 @@
-"""The loss of every iteration, and its share from positives and negatives."""
+"""The loss of every iteration, and the parts of it from positives and from negatives."""
 
 from pathlib import Path
 from typing import Any
@@ -27,13 +27,13 @@ class Diverged(RuntimeError):  # noqa: N818 - an outcome, not a mistake
 
 
 class LossShare:
-    """Watches a classification loss and sums up what the positive windows contribute.
+    """Computes how much of a classification loss comes from the positive windows.
 
-    A window is an anchor-class pair: positive if it is an anchor's assigned class. The loss is
-    computed once more on the few rows with a positive, unreduced. That is right, and without
-    side effects, for a loss that is a sum over windows: ours, mmdet's FocalLoss and
-    CrossEntropyLoss, and any with an attribute ``sums_over_windows = True``. For another loss
-    (GHM-C, whose windows depend on each other) the share is NaN.
+    A window is an anchor-class pair. It is positive if the class is the anchor's assigned one. The
+    loss is computed once more, unreduced, on the few rows that have a positive. That is correct,
+    and has no side effects, for a loss that is a sum over windows: this project's, mmdet's
+    FocalLoss and CrossEntropyLoss, and any with an attribute ``sums_over_windows = True``. For
+    other losses (in GHM-C a window's loss depends on the other windows) the result is NaN.
     """
 
     def __init__(self, loss: nn.Module) -> None:
@@ -66,7 +66,7 @@ class LossShare:
 
     @torch.no_grad()
     def read(self) -> tuple[Tensor | float, int]:
-        """The positives' part of the loss (NaN where there is none to tell) and their number."""
+        """The positives' part of the loss (NaN if it cannot be separated) and their number."""
         if not self._splittable or not self._rows:
             return float("nan"), 0
         pred, target, weight = (torch.cat(parts) for parts in zip(*self._rows, strict=True))
@@ -84,7 +84,7 @@ class LossShare:
 
 
 def _over_processes(*values: Tensor | float) -> tuple[Tensor | float, ...]:
-    """The losses of the whole batch: their means over the processes; the last value is summed."""
+    """Combine the processes' values: means of the losses, and the sum of the last value."""
     processes = get_world_size()
     if processes == 1:
         return values
@@ -99,12 +99,12 @@ def _over_processes(*values: Tensor | float) -> tuple[Tensor | float, ...]:
 class LossCurveHook(Hook):
     """Keep ``CURVE_COLUMNS`` of every iteration and the AP of every validation.
 
-    The visualizer is given both: as ``train/<column>`` the mean of every ``flush`` iterations, as
-    ``val/<metric>`` the metrics; a trial that goes on from a checkpoint gives it all from the
-    start. A trial whose loss is no longer finite is stopped.
+    The visualizer gets both: the mean of every ``flush`` iterations as ``train/<column>``, and the
+    metrics as ``val/<metric>``. A resumed trial gives it the whole history again. A trial whose
+    loss is no longer finite is stopped.
 
     Args:
-        flush: iterations between looks at the values (each one waits for the device).
+        flush: iterations between reading the values; reading waits for the device.
     """
 
     priority = "LOW"
@@ -122,13 +122,13 @@ class LossCurveHook(Hook):
         model = bare_model(runner)
         loss = getattr(getattr(model, "bbox_head", None), "loss_cls", None)
         self._share = LossShare(loss) if isinstance(loss, nn.Module) else None
-        for row in self.history:  # in the order in which an attempt without a break shows them
+        for row in self.history:  # in the order of a trial that was never interrupted
             self._show_rows(runner, int(row["iteration"]))
             self._show_metrics(runner, row)
         self._show_rows(runner, len(self.rows))
 
     def before_train_iter(self, *_args: Any, **_kwargs: Any) -> None:
-        """Begin to sum up the iteration."""
+        """Begin a new iteration."""
         if self._share is not None:
             self._share.start()
 
@@ -139,7 +139,7 @@ class LossCurveHook(Hook):
         data_batch: Any = None,
         outputs: dict[str, Tensor] | None = None,
     ) -> None:
-        """Note the iteration's values.
+        """Keep the iteration's values.
 
         Raises:
             Diverged: the loss was NaN or infinite.
@@ -163,7 +163,7 @@ class LossCurveHook(Hook):
         while self._shown < last:
             end = min(self._shown + self.flush, last)
             if end % self.flush and end < runner.max_iters:
-                break  # the rest of these iterations is still to come
+                break  # this group of iterations is not complete yet
             means = np.mean(self.rows[self._shown : end], axis=0)
             named = dict(zip(CURVE_COLUMNS[1:], means[1:], strict=True))
             finite = {f"train/{name}": v for name, v in named.items() if np.isfinite(v)}
@@ -175,7 +175,7 @@ class LossCurveHook(Hook):
         runner.visualizer.add_scalars(found, step=int(row["iteration"]))
 
     def take_waiting(self) -> None:
-        """Move the noted values to ``rows``.
+        """Move the kept values to ``rows``.
 
         Raises:
             Diverged: a loss was NaN or infinite; the row says at which iteration.
@@ -190,19 +190,19 @@ class LossCurveHook(Hook):
         self._waiting.clear()
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """The curve travels in the checkpoint, so both speak of the same iteration."""
+        """Store the curve in the checkpoint, so that both end at the same iteration."""
         self.take_waiting()
         checkpoint["loss_curve"] = torch.tensor(self.rows, dtype=torch.float64)
         checkpoint["metric_history"] = self.history
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Go on from the checkpoint's curve."""
+        """Continue the checkpoint's curve."""
         if "loss_curve" in checkpoint:
             self.rows = checkpoint["loss_curve"].tolist()
             self.history = checkpoint["metric_history"]
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Note the metrics of this iteration, without those of single classes."""
+        """Keep the metrics of this iteration, without those of single classes."""
         kept = {key.removeprefix("coco/"): float(value) for key, value in (metrics or {}).items()}
         found = {key: value for key, value in kept.items() if key in METRICS}
         self.history.append({"iteration": runner.iter, **found})

@@ -1,4 +1,4 @@
-"""Box AP as pycocotools computes it, unrounded, with the predictions kept for later."""
+"""Box AP as pycocotools computes it, unrounded. The predictions are kept."""
 
 import contextlib
 import io
@@ -21,8 +21,8 @@ from ablations.store.arrays import write_arrays
 class BoxAP(BaseMetric):
     """COCO box AP in percent: ``record.METRICS``, and ``AP/<class>`` for every class.
 
-    mmdet's ``CocoMetric`` gives the same figures rounded to three decimals of one; differences
-    between losses are smaller than that.
+    mmdet's ``CocoMetric`` rounds the same values to 0.1 percent; some differences between losses
+    are smaller than that.
 
     Args:
         ann_file: annotations in COCO format.
@@ -55,7 +55,7 @@ class BoxAP(BaseMetric):
             self.results.append((sample["img_id"], rows))
 
     def compute_metrics(self, results: list[tuple[int, NDArray[np.float64]]]) -> dict[str, float]:
-        """Score all images of the validation set; an undefined figure is NaN."""
+        """Score all images of the validation set; an undefined value is NaN."""
         image_ids = [image_id for image_id, _ in results]
         rows = np.concatenate([rows for _, rows in results])
         names = list(self.dataset_meta["classes"])
@@ -108,7 +108,7 @@ def score(
         evaluation = COCOeval(truth, found, "bbox")
         evaluation.params.imgIds = sorted(image_ids)
         evaluation.params.catIds = list(category_ids)
-        # What follows is a matter of seconds: only what METRICS ask for, and no empty area range.
+        # Evaluation takes seconds, so compute only METRICS, and leave out empty area ranges.
         evaluation.params.maxDets = [limit]
         areas = _occupied_areas(truth, evaluation.params)
         evaluation.params.areaRng = [evaluation.params.areaRng[area] for area in areas]
@@ -127,9 +127,9 @@ def score(
 
 
 def _occupied_areas(truth: COCO, params: Params) -> list[int]:
-    """Indices of the area ranges with an object in them; the first, which is of all, in any case.
+    """Indices of the area ranges that contain an object, and always the first (all areas).
 
-    An object on the edge of two ranges is in both.
+    An object on the border of two ranges is in both.
     """
     ids = truth.getAnnIds(imgIds=params.imgIds, catIds=params.catIds)
     areas = np.array([annotation["area"] for annotation in truth.loadAnns(ids)])
@@ -138,6 +138,6 @@ def _occupied_areas(truth: COCO, params: Params) -> list[int]:
 
 
 def _mean_known(precision: NDArray[np.float64]) -> float:
-    """Mean in percent of what is not -1, COCOeval's mark for no object; NaN where all is."""
+    """Mean in percent, without the entries -1 (COCOeval's mark for no object); NaN if all are."""
     known = precision[precision > -1]
     return 100 * float(np.mean(known)) if known.size else float("nan")

@@ -1,4 +1,4 @@
-"""Everything that can be wrong with a plan, found before its first trial starts."""
+"""Find mistakes in a plan before its first trial starts."""
 
 import importlib
 import json
@@ -10,8 +10,9 @@ from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 
-import ablations.training.trial  # noqa: F401 - the trials are forked from here: one state of code
-from ablations.store.record import CONFIG
+import ablations.training.trial  # noqa: F401 - trials are forked from the process that checks
+from ablations.store.files import read_json
+from ablations.store.record import CONFIG, TRIAL
 from ablations.training.first_batch import SCOPE, cause, check_batches
 from ablations.training.weights import missing_weights
 
@@ -34,16 +35,20 @@ def check_configs(configs: list[dict[str, Any]]) -> list[str]:
 
 
 def check_planned(folders: list[Path]) -> list[str]:
-    """What is wrong with the losses, detectors, weights and first batches of planned trials."""
+    """Check losses, detectors, weights and first batches of planned trials; a line a mistake."""
     configs = [
         Config.fromfile(folder / CONFIG, import_custom_modules=False)._cfg_dict.to_dict()
         for folder in folders
     ]
-    return check_configs(configs) or missing_weights(configs) or check_batches(configs)
+    errors = check_configs(configs) or missing_weights(configs)
+    if errors or not folders:
+        return errors
+    data = (read_json(folders[0] / TRIAL) or {}).get("data", {})
+    return check_batches(configs, folders[0].parents[1], data)
 
 
 def fetch_weights(configs: list[dict[str, Any]]) -> list[str]:
-    """Make pretrained weights available; what is wrong with them, a line each."""
+    """Make pretrained weights available; one line for each that is missing."""
     return missing_weights(configs)
 
 
@@ -91,7 +96,7 @@ def _loss_errors(configs: list[dict[str, Any]]) -> Iterable[str]:
 
 
 def _model_errors(configs: list[dict[str, Any]]) -> Iterable[str]:
-    """Build each detector, whatever its loss, without loading weights."""
+    """Build each detector once, with any of its losses, without loading weights."""
 
     def without(node: Any) -> Any:
         if isinstance(node, dict):
@@ -111,7 +116,7 @@ def _build_detector(model: ConfigDict) -> None:
     """Build a detector.
 
     Raises:
-        ValueError: mmdet would size its classifier for a softmax, though its loss is a sigmoid's.
+        ValueError: mmdet would size its classifier for a softmax, but its loss is sigmoid-based.
     """
     loss = model.get("bbox_head", {}).get("loss_cls", {})
     head = MODELS.build(model).bbox_head

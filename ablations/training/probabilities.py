@@ -23,15 +23,15 @@ from ablations.training.distributed import bare_model
 
 @HOOKS.register_module()
 class ProbabilityHook(Hook):
-    """Histogram the logits of the last validation (``store.logit_histogram``).
+    """Write a histogram of the logits of the last validation (``store.logit_histogram``).
 
     A window is an anchor-class pair: positive if the class is the anchor's assigned one, negative
-    otherwise; ignored anchors are left out. The anchors are assigned as in training. It reads the
-    head's outputs as they pass, so it costs no forward pass of its own.
+    otherwise; ignored anchors are left out. The anchors are assigned as in training. The hook reads
+    the head's outputs during the validation, so it needs no forward pass of its own.
 
-    The draws are without replacement, by a generator of the hook's own. Positives are few and
-    uneven: all are kept, and at the end the sample is drawn from those of all images and processes
-    together, each as likely as any other. Negatives are too many to keep: every image gives the
+    Windows are drawn without replacement, by a random generator of the hook's own. Positives are
+    few, and images have different numbers of them: all are kept, and at the end the sample is drawn
+    uniformly from all images and processes. Negatives are too many to keep: every image gives the
     same number, or all it has if that is less.
 
     Args:
@@ -50,11 +50,11 @@ class ProbabilityHook(Hook):
         self._handle: Any = None
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Listen to the head, if this validation is the last and there is one to listen to."""
+        """Register a hook on RetinaNet's head, if this is the last validation."""
         model = bare_model(runner)
         head: Any = getattr(model, "bbox_head", None)
         last = runner.train_loop is None or runner.iter >= runner.max_iters
-        if not last or not isinstance(head, RetinaHead):  # others assign in ways of their own
+        if not last or not isinstance(head, RetinaHead):  # others assign differently
             return
         self._head = head
         self._sample = WindowSample(
@@ -126,10 +126,10 @@ class WindowSample:
         self._negative_total += len(negative)
 
     def gather(self) -> dict[str, NDArray[np.int64]]:
-        """What ``probabilities.npz`` holds, over all processes; all of them have to ask."""
+        """The arrays of ``probabilities.npz``, over all processes; all of them must call this."""
         positive = np.concatenate([np.empty(0, np.float32), *self._positives])
         found = np.array([int(n) for n in all_gather(torch.tensor(len(positive)))])
-        # How many of a draw from all processes' windows together are of each process.
+        # How many windows of one draw over all processes come from each process.
         drawn = np.random.default_rng(self.seed).multivariate_hypergeometric(
             found, min(self.positives, found.sum()), method="marginals"
         )
@@ -166,7 +166,7 @@ def _windows(
 def _as_seen(sample: Any, device: torch.device) -> InstanceList:
     """An image's objects in the coordinates of the network's input.
 
-    mmdet's test pipelines resize before they load the annotations, so boxes come unscaled.
+    mmdet's test pipelines load the annotations after resizing, so the boxes are not scaled.
     """
     objects = sample.gt_instances.to(device)
     boxes = get_box_tensor(objects.bboxes)

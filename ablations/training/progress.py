@@ -1,4 +1,4 @@
-"""Tell whoever watches how far the trial is."""
+"""Write the trial's progress into ``status.json``."""
 
 import math
 import time
@@ -27,13 +27,13 @@ class ProgressHook(Hook):
         self._last = 0.0
 
     def before_train(self, runner: Runner) -> None:
-        """Note where this attempt begins."""
+        """Remember where this attempt begins."""
         self._began, self._first = time.monotonic(), runner.iter
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        """Write, if it is time to."""
+        """Write, if ``every_s`` seconds have passed."""
         now = time.monotonic()
         if now - self._last < self.every_s or not is_main_process():
             return
@@ -51,6 +51,6 @@ class ProgressHook(Hook):
         )
 
     def before_val(self, runner: Runner) -> None:
-        """Training pauses to evaluate."""
+        """Write that the trial evaluates."""
         if is_main_process():
             update_status(Path(runner.work_dir), state="evaluating")

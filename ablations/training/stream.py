@@ -1,13 +1,13 @@
-"""The order in which a trial sees its images, and the draws of its augmentation.
+"""The order of a trial's images, and the random numbers of its augmentation.
 
-Both follow from the seed and the position in the stream alone: not from the number of loader
-workers or processes, not from what was drawn before. So all points of one seed see the same
-images in the same order with the same flips, and a resumed trial goes on where it stopped.
+Both depend only on the seed and the position in the stream, not on the number of loader workers or
+processes or on earlier draws. So all points of one seed get the same images in the same order with
+the same flips, and a resumed trial continues where it stopped.
 """
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,10 @@ from mmengine.runner import IterBasedTrainLoop
 from torch.utils.data import Dataset, Sampler
 
 from ablations.machine import cpu_cores, memory_bytes
+from ablations.training.layout import Features
 
 DETERMINISTIC = {"LoadImageFromFile", "LoadAnnotations", "Resize", "PackDetInputs"}
-"""Transforms whose result follows from the image alone."""
+"""Transforms that use no random numbers."""
 
 MEMORY_SHARE = 16  # of the memory, this part is for the packed images of all trials together
 
@@ -30,7 +31,7 @@ _shared: dict[str, tuple[BaseDataset, dict[int, dict[str, Any]]]] = {}
 
 
 class StreamIndex(int):
-    """An image's index in the data set that also knows its position in the stream."""
+    """An image's index in the data set, with its position in the stream."""
 
     position: int
 
@@ -45,7 +46,7 @@ class StreamIndex(int):
 
 @DATA_SAMPLERS.register_module()
 class StreamSampler(Sampler):
-    """Every image once an epoch in an order of its own, without end, from any position on.
+    """Endless epochs: each has every image once, in an order of its own. Starts at any position.
 
     Of each batch of the whole run, process r of R takes the positions r, r + R, ... so the union
     over processes is the batch that one process would see.
@@ -78,7 +79,7 @@ class StreamSampler(Sampler):
 
 @DATASETS.register_module()
 class StreamDataset:
-    """Wraps a data set so that each image's augmentation is drawn from its stream position.
+    """Wraps a data set so that an image's augmentation depends on its position in the stream.
 
     Where the pipeline draws nothing, an image is loaded and packed once and then kept, up to a
     limit of memory.
@@ -88,12 +89,19 @@ class StreamDataset:
         seed: of the draws; the trial's (``plan`` sets it).
         limit_mb: how many megabytes of packed images to keep, 0 keeps none. By default a process
             may keep its share of a sixteenth of the memory, with a trial on each of the cores.
+        prefix_mb: how many megabytes of features of the backbone's frozen part may be shared by the
+            trials of a sweep (``prefix``), 0 shares none. By default a sixteenth of the memory.
     """
 
     def __init__(
-        self, dataset: dict[str, Any] | BaseDataset, seed: int = 0, limit_mb: int | None = None
+        self,
+        dataset: dict[str, Any] | BaseDataset,
+        seed: int = 0,
+        limit_mb: int | None = None,
+        prefix_mb: int | None = None,
     ) -> None:
         self._kept: dict[int, dict[str, Any]] = {}
+        self._features: Sequence[Features] | None = None
         if isinstance(dataset, dict):
             dataset, self._kept = _shared.get(_key(dataset)) or (DATASETS.build(dataset), {})
         self.dataset = dataset
@@ -105,10 +113,22 @@ class StreamDataset:
             memory_bytes() // MEMORY_SHARE // cpu_cores() if limit_mb is None else limit_mb * 2**20
         )
         self._room = limit - kept  # bytes
+        self.prefix_room = (
+            memory_bytes() // MEMORY_SHARE if prefix_mb is None else prefix_mb * 2**20
+        )
 
     @property
     def metainfo(self) -> dict[str, Any]:
         return self.dataset.metainfo
+
+    @property
+    def kept(self) -> Mapping[int, dict[str, Any]]:
+        """The packed images in memory, by index."""
+        return self._kept
+
+    def take_features(self, features: Sequence[Features]) -> None:
+        """Return these in place of the images; all images must be kept."""
+        self._features = features
 
     def full_init(self) -> None:
         self.dataset.full_init()
@@ -124,6 +144,8 @@ class StreamDataset:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         kept = self._kept.get(int(index))
+        if kept is not None and self._features is not None:
+            return kept | {"inputs": self._features[int(index)]}
         if kept is not None:
             return dict(kept)
         if not self._fixed:
@@ -142,17 +164,20 @@ class StreamDataset:
         torch.default_generator.manual_seed(int(draw))
 
 
-def share(config: dict[str, Any]) -> None:
-    """Load the data of a ``StreamDataset``'s config for all processes that this one will fork: the
-    annotations, and the packed images where they are kept and there is room for all of them."""
+def share(config: dict[str, Any]) -> StreamDataset:
+    """Load the data of a ``StreamDataset``'s config for all processes that this one will fork.
+
+    That is the annotations, and the packed images if they are kept and all fit into the memory.
+    """
     options = {name: value for name, value in config.items() if name != "type"}
-    if options.get("limit_mb") is None:  # kept once, not by every process
+    if options.get("limit_mb") is None:  # kept once for all processes
         options["limit_mb"] = memory_bytes() // MEMORY_SHARE // 2**20
     stream = StreamDataset(**options)
     if stream._fixed and len(stream) * stream.dataset[0]["inputs"].nbytes <= stream._room:
         for index in range(len(stream)):
             stream[index]
     _shared[_key(config["dataset"])] = stream.dataset, stream._kept
+    return stream
 
 
 def _key(config: dict[str, Any]) -> str:
@@ -161,10 +186,10 @@ def _key(config: dict[str, Any]) -> str:
 
 @LOOPS.register_module()
 class StreamTrainLoop(IterBasedTrainLoop):
-    """mmengine's iteration loop, resumed without reading every past batch again.
+    """mmengine's iteration loop, which resumes without reading the past batches again.
 
     A validation belongs to the iteration that has just ended: a trial that was stopped during one
-    repeats it when it goes on.
+    repeats it when it resumes.
     """
 
     def run(self) -> torch.nn.Module:
@@ -175,7 +200,7 @@ class StreamTrainLoop(IterBasedTrainLoop):
         if isinstance(sampler, StreamSampler):
             sampler.start = self._iter * self.dataloader.batch_size * sampler.world_size
         batches = iter(self.dataloader)
-        self.runner.model.train()  # also where it is in training: mmdet's backbones freeze here
+        self.runner.model.train()  # always: mmdet's backbones freeze their stages in train()
         while True:
             self._decide_current_val_interval()
             last = self._iter >= self._max_iters

@@ -1,9 +1,9 @@
 """mmdet's RetinaHead without the work that every iteration repeats.
 
-Anchors depend on the shape of the batch alone, and an image's targets on its boxes alone: both
-are worked out once and kept, the targets for all new images of a batch at once. The box loss, zero
-wherever there is no object, is computed on the positive anchors only. Losses and gradients are
-mmdet's up to rounding.
+Anchors depend only on the shape of the batch, and an image's targets only on its boxes. Both are
+computed once and kept; the targets of all new images of a batch are computed together. The box loss
+is zero without an object, so it is computed on the positive anchors only. Losses and gradients
+equal mmdet's up to rounding.
 """
 
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ from ablations.training.assignment import LIMIT, assign_together, is_plain
 
 @dataclass(frozen=True)
 class _ImageTargets:
-    """What mmdet's assigner made of one image; only what is not background."""
+    """One image's targets from mmdet's assigner, without the background anchors."""
 
-    boxes: Tensor  # [G, 4], to tell whether the image was augmented differently
+    boxes: Tensor  # [G, 4], to see whether the image was augmented differently
     classes: Tensor  # [G]
     positive: Tensor  # [P] anchors
     labels: Tensor  # [P]
@@ -37,7 +37,8 @@ class _ImageTargets:
 class CachedRetinaHead(RetinaHead):
     """RetinaHead that keeps the targets of images it has seen.
 
-    An image whose boxes differ from those kept (random augmentation) gets its targets anew.
+    If an image's boxes differ from those kept (random augmentation), its targets are computed
+    again.
 
     Args:
         cache_images: how many images' targets to keep; 0 switches the cache off.
@@ -117,7 +118,7 @@ class CachedRetinaHead(RetinaHead):
         return (*levels, self._over_processes(sum(image.normaliser for image in images)))
 
     def _over_processes(self, normaliser: float) -> float:
-        """The mean over the trial's processes, where that was asked for and while it trains."""
+        """In training with ``reduce_normaliser``: the mean over the trial's processes."""
         if not (self._reduce_normaliser and self.training):
             return normaliser
         mean = torch.tensor(float(normaliser))
@@ -131,7 +132,7 @@ class CachedRetinaHead(RetinaHead):
         objects: InstanceList,
         metas: list[dict[str, Any]],
     ) -> list[_ImageTargets]:
-        """The targets of each image of a batch; those that were not kept are worked out."""
+        """The targets of each image of a batch: those kept, or newly computed ones."""
         keys = [
             (
                 meta.get("img_path", meta.get("img_id")),
@@ -170,7 +171,7 @@ class CachedRetinaHead(RetinaHead):
         return kept if same else None
 
     def _is_plain(self, flags: list[list[Tensor]], objects: InstanceList, anchors: int) -> bool:
-        """Whether all anchors count and mmdet's assignment can be made for all images at once."""
+        """Whether all anchors count and the images' targets can be computed together."""
         boxes = max(len(found.bboxes) for found in objects)
         return (
             is_plain(self.assigner, self.sampler)
@@ -181,7 +182,7 @@ class CachedRetinaHead(RetinaHead):
         )
 
     def _together(self, anchors: Tensor, objects: InstanceList) -> list[_ImageTargets]:
-        """The targets of some images at once."""
+        """The targets of several images, computed together."""
         boxes = [get_box_tensor(found.bboxes) for found in objects]
         classes = [found.labels for found in objects]
         assigned = assign_together(self.assigner, anchors, boxes)
@@ -208,7 +209,7 @@ class CachedRetinaHead(RetinaHead):
     def _alone(
         self, anchors: Tensor, flags: Tensor, objects: Any, meta: dict[str, Any]
     ) -> _ImageTargets:
-        """The targets of one image, by mmdet's own code."""
+        """The targets of one image, from mmdet's own code."""
         labels, weights, deltas, _, _, _, sampled = self._get_targets_single(
             anchors, flags, objects, meta
         )
@@ -234,7 +235,7 @@ class CachedRetinaHead(RetinaHead):
         bbox_weights: Tensor,
         avg_factor: float,
     ) -> tuple[Tensor, Tensor]:
-        """As mmdet's, with the box loss on the anchors that have an object."""
+        """As mmdet's, with the box loss on positive anchors only."""
         labels = labels.reshape(-1)
         cls_score = cls_score.permute(0, 2, 3, 1).reshape(-1, self.cls_out_channels)
         loss_cls = self.loss_cls(

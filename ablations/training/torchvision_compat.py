@@ -1,9 +1,8 @@
 """Let ``import torchvision`` succeed beside a CPU build of torch.
 
-The registry's torchvision wheel carries operators built for CUDA, which do not load beside a CPU
-torch; its import then stops at the schemas of ``nms`` and ``qnms``. Declaring the two is enough
-for the import. RetinaNet uses mmcv's NMS and never calls them. Where the operators are there,
-nothing is declared.
+The torchvision wheel on PyPI has operators built for CUDA. They do not load beside a CPU torch, and
+the import then fails at the schemas of ``nms`` and ``qnms``. Declaring these two is enough for the
+import; RetinaNet uses mmcv's NMS and never calls them. If the operators load, nothing is declared.
 """
 
 import importlib.util

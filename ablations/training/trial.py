@@ -1,4 +1,4 @@
-"""One trial, from its folder to its record: the function that every launcher runs."""
+"""Run one trial: read its folder, train, write its record. Every launcher calls this."""
 
 import contextlib
 import math
@@ -27,6 +27,7 @@ from ablations.store.files import read_json, sha256
 from ablations.store.lease import Lease
 from ablations.store.record import Record, read_record, write_record
 from ablations.store.status import read_status, update_status
+from ablations.training.checked_data import refuse_other_data, use_checked
 from ablations.training.checkpoint import Interrupted
 from ablations.training.code import code_state, loaded_code
 from ablations.training.distributed import bare_model, distribute, in_any_process, join_group
@@ -34,6 +35,7 @@ from ablations.training.fingerprint import fingerprint
 from ablations.training.latency import inference_ms
 from ablations.training.loss_curve import Diverged, LossCurveHook
 from ablations.training.wandb_backend import close_run
+from ablations.training.weights import check_unchanged
 
 _PACKAGES = (
     *("torch", "torchvision", "mmengine", "mmcv", "mmdet"),
@@ -54,7 +56,7 @@ class PlainConfig(Config):
 
 @dataclass
 class Attempt:
-    """What is known of a trial while it runs."""
+    """The state of a running trial."""
 
     folder: Path
     trial: dict[str, Any]
@@ -77,17 +79,17 @@ def run_trial(folder: Path) -> str:
     """Run or continue the trial in ``folder`` and write its record.
 
     Returns:
-        ``finished``, ``diverged``, ``failed``, or, without a record and to be continued,
-        ``interrupted`` and ``alone`` (another of its processes died).
+        ``finished``, ``diverged`` or ``failed``. If the trial has no record yet and must be
+        resumed: ``interrupted``, or ``alone`` (another of its processes died).
 
     Raises:
-        LeaseHeldError: somebody else runs this trial.
+        LeaseHeldError: another process runs this trial.
     """
     join_group()
     with Lease(folder) if is_main_process() else contextlib.nullcontext():
         if (done := read_record(folder)) is not None:
             return done.status
-        code_state(), loaded_code()  # now: the checkout may change while the trial runs
+        code_state(), loaded_code()  # now: the checkout may change meanwhile
         trial = read_json(folder / files.TRIAL)
         status = read_status(folder)
         attempt = Attempt(folder, trial, before=status.get("attempts", []))
@@ -113,7 +115,7 @@ def run_trial(folder: Path) -> str:
 
 
 def _another_is_gone(error: Exception) -> bool:
-    """Whether this process of several raised only because another one does not answer any more."""
+    """Whether this process failed only because another process of the trial is gone."""
     lost = isinstance(error, torch.distributed.DistError) or "by peer" in str(error)
     return get_world_size() > 1 and lost
 
@@ -124,7 +126,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def _update(attempt: Attempt, state: str, reason: str | None) -> None:
-    """Rewrite ``status.json`` with this attempt as it stands now."""
+    """Write the state of this attempt into ``status.json``."""
     if not is_main_process():
         return
     seconds = round(time.monotonic() - attempt.began, 1)
@@ -144,36 +146,26 @@ def _versions() -> dict[str, str]:
 
 
 def _build_runner(attempt: Attempt) -> Runner:
-    """mmengine's Runner for the trial's config, set to go on from a checkpoint if there is one."""
-    folder = attempt.folder
+    """mmengine's Runner for the trial's config; it resumes from a checkpoint if there is one."""
+    folder, trial = attempt.folder, attempt.trial
     cfg = PlainConfig(Config.fromfile(folder / files.CONFIG)._cfg_dict)
     cfg.work_dir = str(folder)
     evaluator = cfg.get("val_evaluator")
     if isinstance(evaluator, dict) and evaluator.get("type") == "BoxAP":
         evaluator["outfile"] = str(folder / files.PREDICTIONS)
         evaluator["collect_dir"] = str(folder / ".collected")
+    use_checked(cfg, folder, trial["data"])
     distribute(cfg)
+    check_unchanged(cfg, trial.get("identity", {}))
     if in_any_process((folder / files.CHECKPOINT).is_file()):
         cfg.load_from = str(folder / files.CHECKPOINT)
         cfg.resume = True
-    _check_data(attempt.trial)
-    attempt.code |= _check_code(attempt.trial, cfg)
-    # Deterministic mode would also fill every new tensor, to make reads of uninitialised memory
-    # repeatable: a twentieth of the time, for a mistake this code does not make.
+    refuse_other_data(folder, trial["data"])
+    attempt.code |= _check_code(trial, cfg)
+    # Deterministic mode also fills every new tensor, so that reading uninitialised memory gives the
+    # same values each time. That costs 5 % of the time, and nothing here reads such memory.
     setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010
     return Runner.from_cfg(cfg)
-
-
-def _check_data(trial: dict[str, Any]) -> None:
-    """Refuse data that is not what the sweep was planned on.
-
-    Raises:
-        ValueError: an annotation file has changed; the message names it.
-    """
-    for split in ("train", "val"):
-        expected = trial["data"].get(split)
-        if expected and sha256(Path(expected["file"])) != expected["annotations"]:
-            raise ValueError(f"{expected['file']} has changed since the trial was planned")
 
 
 def _check_code(trial: dict[str, Any], cfg: Config) -> dict[str, str]:
@@ -191,7 +183,7 @@ def _check_code(trial: dict[str, Any], cfg: Config) -> dict[str, str]:
 
 
 def _write_outcome(attempt: Attempt, status: files.Status, reason: str | None) -> str:
-    """Write what the trial leaves, the record last."""
+    """Write the trial's files, the record last."""
     _update(attempt, state=status, reason=reason)
     if not is_main_process():
         return status
@@ -250,7 +242,7 @@ def _write_outcome(attempt: Attempt, status: files.Status, reason: str | None) -
             files={name: sha256(folder / name) for name in names if (folder / name).is_file()},
         ),
     )
-    if status != "failed":  # what failed may be retried, from where it stood
+    if status != "failed":  # a failed trial may be retried from its checkpoint
         (folder / files.CHECKPOINT).unlink(missing_ok=True)
     close_run(runner, status, read_record(folder))
     return status
@@ -263,7 +255,7 @@ def _save_weights(model: torch.nn.Module, path: Path) -> None:
 
 
 def _last_metrics(runner: Runner) -> dict[str, float]:
-    """The figures of the last validation, from mmengine's message hub."""
+    """The metrics of the last validation, from mmengine's message hub."""
     values = {}
     for name, buffer in runner.message_hub.log_scalars.items():
         if name.startswith("val/coco/"):
@@ -297,10 +289,10 @@ def _timings(
 
 
 def main(folder: str) -> None:
-    """What a launcher's process runs: one trial, with its output in the trial's log.
+    """Run one trial in a launcher's process, with its output in the trial's log.
 
-    Exits with 0 for a finished or diverged trial, 1 for a failed one or one that lost a process,
-    130 for an interrupted one.
+    Exits with 0 for a finished or diverged trial, 1 for a failed trial or one that lost a process,
+    130 for an interrupted trial.
     """
     path = Path(folder)
     with (path / files.LOG).open("a") as log:

@@ -1,10 +1,9 @@
-"""Every trial in W&B: a visualizer backend that writes offline and never makes its trial wait.
+"""A visualizer backend that writes every trial as an offline W&B run.
 
-W&B mirrors the record, so a trial touches no network: it writes an offline run into its own folder
-(``<trial>/wandb/``) from a thread of its own, unless ``WANDB_MODE`` is ``disabled``. The sweep's
-command uploads the runs (``ablations.reporting.wandb_sync``).
-An attempt that goes on from a checkpoint writes the whole history again, so the newest
-``offline-run-*`` folder of a trial is complete by itself.
+A trial uses no network and never waits for W&B: a separate thread writes the run into the trial's
+folder (``<trial>/wandb/``), unless ``WANDB_MODE`` is ``disabled``. The sweep's command uploads the
+runs (``ablations.reporting.wandb_sync``). A resumed trial writes its whole history again, so its
+newest ``offline-run-*`` folder is complete.
 """
 
 import contextlib
@@ -16,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mmcv
 import numpy as np
 import torch
 from mmengine.config import Config
@@ -33,10 +33,10 @@ from ablations.store.record import Record
 from ablations.store.wandb_names import OFFLINE_SETTINGS, keep_inside, mode, project, run_id, tag
 from ablations.training.wandb_client import problem, wandb
 
-FINISH_TIMEOUT = 20.0  # seconds a trial that has its record waits for W&B at most
+FINISH_TIMEOUT = 20.0  # seconds a trial waits for W&B at most, after writing its record
 
 _PREFIXES = ("train/", "val/")
-_NOT_SHARED = ("work_dir", "load_from", "resume")  # where this attempt runs, not what it is
+_NOT_SHARED = ("work_dir", "load_from", "resume")  # they differ between attempts of one trial
 _PICTURES = 4
 _SHOWN_SCORE = 0.3
 _CDF_GAMMAS = (0.0, 0.5, 1.0, 2.0)  # the paper's Figure 4
@@ -47,9 +47,9 @@ Action = Callable[[Run], None]
 
 
 class RunWriter:
-    """A W&B run written by a thread of its own, so that nothing in W&B can hold up the trial.
+    """Writes a W&B run in a separate thread, so that W&B cannot delay the trial.
 
-    The first thing that goes wrong ends the writing, with a line in the trial's log.
+    The first error ends the writing and puts a line into the trial's log.
 
     Args:
         begin: starts the run.
@@ -70,11 +70,11 @@ class RunWriter:
             _warn(f"{type(error).__name__}: {error}")
 
     def write(self, action: Action) -> None:
-        """Have ``action`` called with the run, soon and in order."""
+        """Queue ``action``; the thread calls it with the run, in order."""
         self._actions.put(action)
 
     def close(self, timeout: float) -> None:
-        """Wait until all is written, at most ``timeout`` seconds; then W&B is given up."""
+        """Wait until all is written, at most ``timeout`` seconds; then stop wandb."""
         self._actions.put(None)
         self._thread.join(timeout)
         if self._thread.is_alive():
@@ -87,7 +87,7 @@ def _warn(problem: str) -> None:
 
 
 def _kill_service() -> None:
-    """End this process's ``wandb-core``, which would otherwise be waited for at exit."""
+    """Kill this process's ``wandb-core``; otherwise the exit would wait for it."""
     for children in Path("/proc/self/task").glob("*/children"):
         for pid in children.read_text().split():
             with contextlib.suppress(OSError):
@@ -99,8 +99,8 @@ def _kill_service() -> None:
 class TrialRunBackend(BaseVisBackend):
     """The trial as an offline W&B run, ``<sweep>-<trial id>``, in the group of its grid point.
 
-    It takes the scalars named ``train/...`` and ``val/...`` (``LossCurveHook``'s) and leaves those
-    of mmengine's text log. A config that is run without a trial's folder logs nothing.
+    It logs the scalars named ``train/...`` and ``val/...`` (from ``LossCurveHook``) and ignores
+    those of mmengine's text log. A config that is run outside a trial's folder logs nothing.
     """
 
     def __init__(self, save_dir: str) -> None:
@@ -109,7 +109,7 @@ class TrialRunBackend(BaseVisBackend):
 
     @property
     def experiment(self) -> None:
-        """No handle on the run is given out: only its own thread may touch it."""
+        """``None``: only the writer's thread may use the run."""
 
     def _init_env(self) -> None:
         """The run starts with the config (``add_config``)."""
@@ -170,9 +170,9 @@ def close_run(runner: Runner | None, outcome: str, record: Record | None = None)
 
 
 def run_config(trial: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
-    """What the run is filed under: the grid's coordinates on top, the detector's config below."""
+    """The run's config: the grid's coordinates at the top level, the detector's config below."""
     loss = str(trial["loss"].get("type", "")).removeprefix("ablations.")
-    shared = {key: value for key, value in config.items() if key not in _NOT_SHARED}
+    shared = {key: _by_name(value) for key, value in config.items() if key not in _NOT_SHARED}
     if isinstance(shared.get("val_evaluator"), dict):
         shared["val_evaluator"] = {**shared["val_evaluator"], "outfile": None}
     return {
@@ -185,8 +185,22 @@ def run_config(trial: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _by_name(node: Any) -> Any:
+    """A part of a config with the checked annotations by their names, not where they lie here."""
+    if isinstance(node, dict):
+        return {
+            key: Path(value).name
+            if key == "ann_file" and isinstance(value, str) and Path(value).is_absolute()
+            else _by_name(value)
+            for key, value in node.items()
+        }
+    if isinstance(node, list | tuple):
+        return type(node)(map(_by_name, node))
+    return node
+
+
 def run_summary(record: Record) -> dict[str, Any]:
-    """A record's figures as the run's summary: last AP and best, final losses, status."""
+    """The run's summary, from the record: last and best AP, final losses, status."""
     summary: dict[str, Any] = {"status": record.status, **record.metrics}
     if record.reason:
         summary["reason"] = record.reason
@@ -228,7 +242,7 @@ def _end(run: Run, outcome: str) -> None:
 
 
 def _pictures(runner: Runner, folder: Path) -> dict[str, Any]:
-    """The first validation images with their objects and what was found on them."""
+    """The first validation images, with their objects and the detections."""
     dataset = runner.val_dataloader.dataset
     labels = dict(enumerate(dataset.metainfo["classes"]))
     of_category = {category: label for label, category in enumerate(dataset.cat_ids)}
@@ -250,7 +264,9 @@ def _pictures(runner: Runner, folder: Path) -> dict[str, Any]:
             "predicted": {"box_data": guesses, "class_labels": labels},
             "objects": {"box_data": objects, "class_labels": labels},
         }
-        pictures.append(wandb.Image(info["img_path"], boxes=boxes, caption=str(info["img_id"])))
+        # The trial's own decoder: W&B's would not turn an image by its EXIF orientation.
+        pixels = mmcv.imread(info["img_path"], channel_order="rgb")
+        pictures.append(wandb.Image(pixels, boxes=boxes, caption=str(info["img_id"])))
     return {"predictions": pictures}
 
 

@@ -1,8 +1,8 @@
-"""wandb, if it can be had; ``None`` and the reason otherwise.
+"""The module ``wandb``, or ``None`` and the reason why it cannot be imported.
 
-Importing it starts no service, so a fork server may do it once for all trials. It is imported
-before torch, with what ``wandb.init`` would import in every trial: looking for doc strings, that
-part goes through all modules there are, and costs a second once torch and mmdet are among them.
+Importing wandb starts no service, so the fork server may do it once for all trials. It is imported
+before torch, together with a part that ``wandb.init`` would import in every trial: that part scans
+the docstrings of all imported modules, which takes a second once torch and mmdet are among them.
 """
 
 import importlib

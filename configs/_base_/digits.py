@@ -5,7 +5,7 @@ Built from installed packages on first use. No flips: a mirrored 2 is not a 2.
 
 data_root = "data/digits/"
 # Names the data in a trial's id, wherever the files lie; `builder` makes them if they are missing.
-dataset_info = dict(name="digits", version=1, builder="ablations.data.digits:build")
+dataset_info = dict(name="digits", version=2, builder="ablations.data.digits:build")
 
 metainfo = dict(classes=("0", "1", "2", "3", "4", "5", "6", "7", "8", "9"))
 

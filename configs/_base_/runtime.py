@@ -12,6 +12,7 @@ default_hooks = dict(
 )
 custom_hooks = [
     dict(type="ChannelsLastHook"),
+    dict(type="SharedPrefixHook"),
     dict(type="LossCurveHook"),
     dict(type="ProgressHook"),
     dict(type="ProbabilityHook"),

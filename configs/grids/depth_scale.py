@@ -27,6 +27,11 @@ blocks = {
             product=dict(depth=[18, 34], scale=[64, 96, 128]),
             set={
                 "model.backbone.depth": "$depth",
+                "model.backbone.init_cfg.checkpoint": {
+                    "$by": "depth",
+                    18: "{{ fileDirname }}/../pretrained/digits_r18.pth",
+                    34: "{{ fileDirname }}/../pretrained/digits_r34.pth",
+                },
                 "train_dataloader.dataset.dataset.pipeline": [
                     dict(type="LoadImageFromFile"),
                     dict(type="LoadAnnotations", with_bbox=True),

@@ -76,12 +76,12 @@ def test_of_many_trials_few_are_resampled_those_of_the_best_cell_among_them(
 ) -> None:
     plan = Plan(points=FOUR, seeds=(0, 1), images=5, effects={"gamma=5 alpha=0.25": 9.0})
     study = load_study([fabricate(tmp_path / "a", plan)])
-    monkeypatch.setattr("ablations.analysis.image_bootstrap.LIMIT_BYTES", 0)
+    monkeypatch.setattr("ablations.analysis.image_bootstrap.MAX_PREDICTION_BYTES", 0)
     assert len(resample_study(study)) == 8
-    monkeypatch.setattr("ablations.analysis.image_bootstrap.LIMIT", 3)
+    monkeypatch.setattr("ablations.analysis.image_bootstrap.MAX_TRIALS", 3)
     few = resample_study(study)
     assert set(few) == {("CE", 0), ("gamma=5 alpha=0.25", 0)}
-    # Nothing is said about other images for cells whose trials were not resampled.
+    # Cells whose trials were not resampled have no p value over images.
     monkeypatch.setattr("ablations.analysis.comparisons.ALPHA", 1.0)
     table = against_best(study, few).set_index("label")
     assert table.loc["CE", "verdict"] == "worse"

@@ -1,4 +1,4 @@
-"""pycocotools is the judge: on the plain evaluation, and on resamples written out in full."""
+"""Resampling agrees with pycocotools, on the data and on resamples written out in full."""
 
 import contextlib
 import copy
@@ -54,7 +54,7 @@ def matched(truth: dict[str, Any], found: dict[str, np.ndarray]) -> Any:
 def written_out(
     truth: dict[str, Any], found: dict[str, np.ndarray], weights: np.ndarray
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The data set in which image i is there weights[i] times; copies follow their original."""
+    """The data set that has image i weights[i] times; copies follow their original."""
     copies = truth | {"images": [], "annotations": []}
     parts: dict[str, list[Any]] = {
         name: [] for name in ("image_id", "category_id", "bbox", "score")

@@ -1,5 +1,6 @@
 """Data and detectors other than the embedded ones, from the command line to the record."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,62 @@ def test_own_data_that_is_not_there_is_one_line(sweep, tiny: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
     assert "own/annotations/val.json does not exist" in done.stderr
     assert not (tiny / "work" / "manifest.json").exists()
+
+
+def damage(root: Path) -> None:
+    """What people's files have, all at once, and nothing that changes what is meant."""
+    for split in ("train", "val"):
+        path = root / "annotations" / f"{split}.json"
+        content = json.loads(path.read_text())
+        content["categories"].reverse()
+        for place, annotation in enumerate(content["annotations"]):
+            annotation |= {"id": place, "image_id": f"a{annotation['image_id']}f"}
+            del annotation["iscrowd"], annotation["area"]
+        for image in content["images"]:
+            image["id"] = f"a{image['id']}f"
+            del image["width"], image["height"]
+        path.write_bytes(b"\xef\xbb\xbf" + json.dumps(content).encode())
+
+
+def test_a_mended_data_set_gives_the_record_of_the_clean_one(sweep, tiny: Path) -> None:
+    own_config(tiny, "retinanet_r18_four_levels")
+    records = {}
+    for name in ("clean", "damaged"):
+        if name == "damaged":
+            damage(tiny / "own")
+        flags = [name if flag == "work" else flag for flag in FLAGS]
+        done = sweep(*flags, "--config", "config.py")
+        assert done.returncode == 0, done.stdout + done.stderr
+        (state,) = sweep_states(tiny / name)[1]
+        records[name] = state.record
+    clean, damaged = records["clean"], records["damaged"]
+    for note in ("another order", "12 annotations without iscrowd", "id_in_file", "UTF-8"):
+        assert any(note in line for line in damaged.data["val"]["mended"]), note
+        assert note in done.stdout
+    assert clean.data["val"]["mended"] == []
+    assert damaged.trial_id == clean.trial_id
+    assert damaged.metrics == clean.metrics
+    assert damaged.per_class == clean.per_class
+    assert damaged.final == clean.final
+    assert damaged.data["train"]["boxes"] == clean.data["train"]["boxes"] == 12
+
+
+def test_data_that_is_refused_leaves_no_trial_and_can_be_mended(sweep, tiny: Path) -> None:
+    own_config(tiny, "retinanet_r18_four_levels")
+    image = tiny / "own" / "val" / "0003.png"
+    whole = image.read_bytes()
+    image.write_bytes(whole[: len(whole) // 2])
+    done = sweep(*FLAGS, "--config", "config.py")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "own/annotations/val.json: 1 image file damaged (first: images[2], id 3" in line
+    assert not (tiny / "work" / "trials").exists()
+    # What a start leaves that was stopped before its manifest is in nobody's way.
+    (tiny / "work").mkdir(exist_ok=True)
+    (tiny / "work" / "annotations-00.json").write_text("{}")
+    (tiny / "work" / ".annotations.00").write_text("{")
+    image.write_bytes(whole)
+    assert sweep(*FLAGS, "--config", "config.py").returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -357,7 +357,7 @@ def test_planning_imports_no_torch(tiny: Path, environment: dict[str, str]) -> N
 
 
 def test_a_trials_config_runs_under_mmdets_own_tool(sweep, tiny: Path, environment) -> None:
-    """Whoever doubts the harness can train a trial without it."""
+    """A trial can be trained without this project's Runner code."""
     import mmdet
 
     assert sweep(*FLAGS, "--no-report").returncode == 0
@@ -377,7 +377,7 @@ def test_a_trials_config_runs_under_mmdets_own_tool(sweep, tiny: Path, environme
 
 
 def test_records_name_the_code_that_was_loaded(tiny: Path, environment: dict[str, str]) -> None:
-    """A commit and a change made while the sweep runs are not what its trials train with."""
+    """A commit or change made while the sweep runs is not in its trials' records."""
     checkout = tiny / "checkout"
     for name in ("ablations", "runners"):
         shutil.copytree(
@@ -442,7 +442,7 @@ def test_cells_that_another_sweep_has_trained_are_not_trained_again(sweep, tiny:
     assert "are done" in sweep(*flags).stdout
     assert {p: p.stat().st_mtime_ns for p in (tiny / "new").rglob("*") if p.is_file()} == written
 
-    # Nothing is left to submit, so a login node without Slurm will do.
+    # Nothing is left to submit, so this needs no Slurm.
     slurm = sweep(*FLAGS[:-1], "again", "--reuse", "new", "work", "--launcher", "slurm")
     assert slurm.returncode == 0, slurm.stdout + slurm.stderr
     assert "2 finished" in slurm.stdout

@@ -1,1 +1,1 @@
-"""What tests of several parts share: fabricated sweeps, stand-ins, small data sets."""
+"""Helpers for tests of several parts: fabricated sweeps, stand-ins, small data sets."""

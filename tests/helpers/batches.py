@@ -13,7 +13,7 @@ class Batch(NamedTuple):
 
 
 def make_batch(count=600, classes=7, dtype=torch.float64, std=3.0, seed=0) -> Batch:
-    """A third positives, a fifth ignored, a few weights that are neither 0 nor 1."""
+    """A third are positive, a fifth ignored, and a few weights are neither 0 nor 1."""
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(count, classes, generator=generator, dtype=torch.float64) * std
     target = torch.randint(0, classes, (count,), generator=generator)

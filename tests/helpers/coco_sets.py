@@ -1,4 +1,4 @@
-"""COCO-format data sets of a few random images, for configs whose data is not at hand."""
+"""COCO-format data sets of a few random images, for configs whose data is not available."""
 
 import json
 from collections.abc import Sequence

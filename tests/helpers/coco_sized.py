@@ -10,7 +10,7 @@ IMAGES, CLASSES, DETECTIONS = 5000, 80, 100
 def coco_sized(
     rng: np.random.Generator, images: int = IMAGES
 ) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
-    """Some 7.3 objects an image of some 3 classes; detections near the objects or anywhere."""
+    """About 7.3 objects of 3 classes an image; detections near the objects or anywhere."""
     annotations: list[dict[str, Any]] = []
     image_id, category_id, boxes, scores = [], [], [], []
     for image in range(images):

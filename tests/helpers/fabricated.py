@@ -1,4 +1,4 @@
-"""Sweeps that were never trained, written with the writer's own functions.
+"""Fabricated sweeps: written by the project's own functions, never trained.
 
 AP comes from planted effects: a cell's mean, a seed's shift shared by all cells, and noise.
 """
@@ -246,7 +246,7 @@ def _files(folder: Path, plan: Plan, entry: Entry, rng: np.random.Generator) -> 
 
 
 def logit_counts(logits: np.ndarray) -> np.ndarray:
-    """Counts on the record's grid, by numpy's own histogram."""
+    """Counts on the record's grid, by numpy's histogram."""
     limit = LOGIT_LIMIT
     clipped = np.clip(logits, -limit, np.nextafter(limit, 0))
     return np.histogram(clipped, LOGIT_BINS, (-limit, limit))[0].astype(np.int64)

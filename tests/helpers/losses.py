@@ -1,4 +1,4 @@
-"""Every formula as a function of a batch, for tests that go over the losses."""
+"""Every formula as a function of a batch, for tests that run over the losses."""
 
 from torch import Tensor
 

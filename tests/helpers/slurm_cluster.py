@@ -74,7 +74,7 @@ exec squeue -a -h -r -t all -o '%i|%T|%N' ${ids:+-j "${ids#,}"}
 
 
 def missing_programs() -> list[str]:
-    """What of Slurm is not installed here."""
+    """The parts of Slurm that are not installed here."""
     path = os.environ["PATH"] + ":/usr/sbin:/sbin"
     return [name for name in PROGRAMS if shutil.which(name, path=path) is None]
 
@@ -136,14 +136,14 @@ class SlurmCluster:
         self._start(f"slurmd {node}", "-D", "-N", node)
 
     def lose_node(self, node: str) -> None:
-        """The node dies: its daemon and everything that it runs, without a word."""
+        """Kill the node: its daemon and everything that it runs."""
         self._daemons.pop(f"slurmd {node}").kill()
         for process in self._processes_of(node):
             process.kill()
         self.run("scontrol", "update", f"nodename={node}", "state=down", "reason=lost")
 
     def _processes_of(self, node: str) -> list["_Process"]:
-        """The jobs' processes on a node, and Slurm's that stand over them."""
+        """The jobs' processes on a node, and Slurm's step daemons."""
         mine = {f"SLURMD_NODENAME={node}", f"SLURM_CONF={self.folder / 'slurm.conf'}"}
         found = [process for process in _Process.all() if mine <= process.environment()]
         parents = {process.parent() for process in found}
@@ -151,22 +151,22 @@ class SlurmCluster:
         return [*steps, *found]
 
     def return_node(self, node: str) -> None:
-        """The node is back."""
+        """Start the node again."""
         self.start_node(node)
         self.run("scontrol", "update", f"nodename={node}", "state=resume")
 
     def stop_controller(self) -> None:
-        """The cluster no longer answers; what runs goes on."""
+        """Stop the controller; running jobs continue."""
         _end(self._daemons.pop("slurmctld"))
 
     def start_controller(self) -> None:
-        """The cluster answers again, with the jobs it had."""
+        """Start the controller again, with the jobs it had."""
         self._start("slurmctld", "-D")
         self.wait_for(lambda: bool(self.nodes("%N")), 30)
 
     @contextlib.contextmanager
     def without(self, setting: str) -> Iterator[None]:
-        """The cluster with a line less in its configuration, as long as the block runs."""
+        """Remove a line from the configuration while the block runs."""
         path = self.folder / "slurm.conf"
         text = path.read_text()
         assert f"{setting}\n" in text
@@ -184,7 +184,7 @@ class SlurmCluster:
         self.wait_for(lambda: len(self.idle_nodes()) == len(NODES), 30)
 
     def run(self, *command: str) -> str:
-        """What one of Slurm's commands prints."""
+        """The output of one of Slurm's commands."""
         found = subprocess.run(
             command,
             env=os.environ | self.environment,
@@ -200,7 +200,7 @@ class SlurmCluster:
         return self.run("sinfo", "-hN", *flags, "-o", what).split()
 
     def idle_nodes(self) -> set[str]:
-        """The nodes that are up and have nothing to do."""
+        """The nodes that are up and idle."""
         return set(self.nodes("%N", "-t", "idle"))
 
     def jobs(self, what: str = "%i %T") -> list[str]:
@@ -208,7 +208,7 @@ class SlurmCluster:
         return self.run("squeue", "-h", "-r", "-o", what).splitlines()
 
     def clear(self) -> None:
-        """Cancel whatever is left and wait until both nodes are idle."""
+        """Cancel all jobs and wait until both nodes are idle."""
         self.run("scancel", f"--user={getpass.getuser()}")
         self.wait_for(lambda: not self.jobs() and len(self.idle_nodes()) == len(NODES), 60)
 
@@ -242,7 +242,7 @@ class SlurmCluster:
 
 @dataclass(frozen=True)
 class _Process:
-    """A process as /proc shows it; one that has ended has no name and no environment."""
+    """A process in /proc; one that has ended has no name and no environment."""
 
     id: int
 

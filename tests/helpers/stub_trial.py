@@ -1,4 +1,4 @@
-"""A trial that trains nothing, for tests of whatever starts trials.
+"""A trial that trains nothing, for tests of the launchers.
 
 Its ``trial.json`` says how many ``steps`` of a tenth of a second it takes and what goes wrong:
 ``{"raise": message}``, ``{"die": [attempts that are killed at step 3]}``, ``{"deaf": True}`` (it
@@ -27,7 +27,7 @@ STEP = 0.1
 
 
 def plan(work_dir: Path, trials: dict[str, dict[str, object]], processes: int = 1) -> Launch:
-    """A job of stub trials; every value goes into the ``trial.json`` of its key."""
+    """A launch of stub trials; each value goes into the ``trial.json`` of its key."""
     entries = [Entry(name, {"name": name}, name, 0) for name in trials]
     for name, behaviour in trials.items():
         folder = trial_folder(work_dir, name)
@@ -120,7 +120,7 @@ def most_at_once(found: list[dict[str, object]]) -> int:
 
 
 def _meet(folder: Path) -> None:
-    """Every rank says hello to rank 0 through the rendezvous of the environment."""
+    """Every rank connects to rank 0 at the address in its environment."""
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     place = (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
     hello = {"rank": rank, "local": os.environ["LOCAL_RANK"], "place": place}

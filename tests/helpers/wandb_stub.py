@@ -1,4 +1,4 @@
-"""As much of the W&B service as a client needs, on the loopback interface, and its failures."""
+"""A stand-in for the W&B service on the loopback interface, and its failures."""
 
 import json
 import re
@@ -18,7 +18,7 @@ MANIFEST = "wandb_manifest.json"
 
 @dataclass
 class StubRun:
-    """What the service has been told of one run."""
+    """What the service has received of one run."""
 
     fields: dict[str, Any] = field(default_factory=dict)  # of UpsertBucket, the last that was set
     history: dict[int, dict[str, Any]] = field(default_factory=dict)  # by line number
@@ -39,7 +39,7 @@ class StubRun:
 
 @dataclass
 class StubArtifact:
-    """What the service has been given of one artifact."""
+    """What the service has received of one artifact."""
 
     name: str
     fields: dict[str, Any]  # of CreateArtifact
@@ -82,7 +82,7 @@ class Stub:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What points a client here."""
+        """The environment that makes a client use this service."""
         return {"WANDB_BASE_URL": self.url, "WANDB_API_KEY": KEY, "WANDB_ENTITY": ENTITY}
 
 
@@ -90,7 +90,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that has gone away is nothing to report."""
+        """Ignore clients that disconnect."""
 
 
 def _handler(stub: Stub) -> type[BaseHTTPRequestHandler]:
@@ -112,7 +112,7 @@ def _handler(stub: Stub) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(data)
 
         def _troubled(self) -> bool:
-            """Misbehave, if it is time to."""
+            """Fail, if this request is to fail."""
             dead = stub.dies_after is not None and len(stub.asked) >= stub.dies_after
             if stub.mode == "hanging":
                 while stub.mode == "hanging":

@@ -1,4 +1,4 @@
-"""What the loss tests share: input, and every way a loss is evaluated."""
+"""Fixtures of the loss tests: input, and every way to evaluate a loss."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What the losses may cost: measured by the benchmark's own functions."""
+"""Limits for the cost of the losses, measured by the benchmark's functions."""
 
 import pytest
 import torch

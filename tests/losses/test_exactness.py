@@ -1,4 +1,4 @@
-"""Agreement with the formulas and with the implementations people already trust."""
+"""Agreement with the formulas and with other implementations."""
 
 import math
 import sys
@@ -200,7 +200,7 @@ def test_agrees_with_torchvision(gamma):
 @pytest.mark.parametrize("gamma", [0.5, 2])
 @every_engine
 def test_agrees_with_fvcore(gamma):
-    # fvcore computes in float32 whatever it is given, so it can only be met in norm.
+    # fvcore always computes in float32, so compare norms.
     for batch in batches():
         ours = L.focal_loss(*batch, gamma=gamma, alpha=0.25, reduction="none")
         theirs = elementwise_by_fvcore(batch, gamma, 0.25)

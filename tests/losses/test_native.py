@@ -1,4 +1,4 @@
-"""The compiled path: one thread or many, with a compiler or without, the numbers are the same."""
+"""The compiled path gives the same numbers with any number of threads, and without a compiler."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What holds for every input: found by searching for one where it does not."""
+"""Properties that hold for every input; hypothesis searches for a counterexample."""
 
 import torch
 from hypothesis import given, settings

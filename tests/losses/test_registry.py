@@ -1,4 +1,4 @@
-"""Configs reach the losses by name, and importing what is light stays light."""
+"""Configs find the losses by name, and light modules stay light to import."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Extremes, half precision, autograd's corners, compilation, and input nobody should pass."""
+"""Extreme logits, half precision, special cases of autograd, compilation, and bad input."""
 
 import ast
 import textwrap
@@ -254,19 +254,21 @@ def test_bad_parameters_are_named(formula, options):
         formula(**options)
 
 
-def test_the_documented_loss_of_ones_own_works(batch):
-    """Runs the example of `modules`' docstring and compares it with the formula."""
+@pytest.fixture
+def own_loss():
+    """The loss of `modules`' docstring, with q = 0.5."""
     documentation = ast.get_docstring(ast.parse(Path(modules.__file__).read_text()))
     example = documentation[
         documentation.index("    @dataclass") : documentation.index("in any mod")
     ]
-    scope = {**vars(formulas), **vars(modules), "torch": torch}
+    scope = {**vars(formulas), **vars(modules), "torch": torch, "F": torch.nn.functional}
     exec(textwrap.dedent(example), scope)
-    try:
-        loss = modules.LOSSES.build({"type": "ablations.GeneralizedCrossEntropyLoss", "q": 0.5})
-        value = loss(*batch, reduction_override="none")
-    finally:
-        modules.LOSSES._module_dict.pop("GeneralizedCrossEntropyLoss")
+    yield modules.LOSSES.build({"type": "ablations.GeneralizedCrossEntropyLoss", "q": 0.5})
+    modules.LOSSES._module_dict.pop("GeneralizedCrossEntropyLoss")
+
+
+def test_the_documented_loss_of_ones_own_works(batch, own_loss):
+    value = own_loss(*batch, reduction_override="none")
     y = torch.nn.functional.one_hot(batch.target, 8)[:, :-1]
     p_t = torch.sigmoid(batch.logits * (2 * y - 1))
     expected = (1 - p_t.sqrt()) / 0.5 * batch.weight[:, None]
@@ -274,3 +276,17 @@ def test_the_documented_loss_of_ones_own_works(batch):
     torch.testing.assert_close(
         *(torch.autograd.grad(each.sum(), batch.logits)[0] for each in (value, expected))
     )
+
+
+def test_the_documented_loss_of_ones_own_is_finite_at_any_logit(own_loss):
+    logits = torch.tensor([[-1000.0], [-100.0], [0.0], [100.0], [1000.0]], requires_grad=True)
+    for label in (0, 1):
+        loss = own_loss(logits, torch.full((5,), label), reduction_override="none")
+        (gradient,) = torch.autograd.grad(loss.sum(), logits)
+        # (1 - p_t^q) / q is 0 for a sure and right answer, 1 / q = 2 for a sure and wrong one.
+        ends = [2.0, 2.0, 0.0, 0.0] if label == 0 else [0.0, 0.0, 2.0, 2.0]
+        assert loss[[0, 1, 3, 4], 0].tolist() == pytest.approx(ends)
+        assert gradient.isfinite().all()
+        # -p_t^q (1 - p_t) = -0.5^1.5 at p_t = 0.5.
+        slope = -(0.5**1.5) if label == 0 else 0.5**1.5
+        assert gradient[2].item() == pytest.approx(slope)

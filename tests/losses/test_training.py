@@ -1,4 +1,4 @@
-"""Ours in place of mmdet's: the same training, step by step."""
+"""Training with our loss in place of mmdet's is the same, step by step."""
 
 import pytest
 import torch

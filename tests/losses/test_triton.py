@@ -1,4 +1,4 @@
-"""What can be said of the CUDA kernel without a GPU: its values, and that it compiles for one."""
+"""The CUDA kernel without a GPU: its values, and that it compiles for one."""
 
 import os
 import subprocess
@@ -69,7 +69,7 @@ def test_rescaling_compiles_to_one_branch_around_all_traffic(monkeypatch, tmp_pa
 
 
 def assemble(kernel, types, constants, aligned, capability):
-    """The PTX of a kernel for a GPU that need not be there."""
+    """The PTX of a kernel, compiled for a GPU that this machine need not have."""
     from triton import compile as compile_kernel
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource

@@ -6,13 +6,16 @@ import time
 from datetime import date
 from pathlib import Path
 
+import mmcv
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.image import imsave
 from mmengine.config import Config
+from PIL import Image
 
 from ablations.reporting.report import write_report
+from ablations.reporting.sections.trained import _pixels
 from ablations.store.files import sha256
 from ablations.training.fingerprint import fingerprint
 from tests.helpers.fabricated import GRID, PROTOCOL, Plan, fabricate
@@ -93,7 +96,7 @@ def test_trials_of_other_sweeps_are_named_and_their_cost_is_not_counted(tmp_path
     ).read_text()
     assert "other sweeps" not in own
 
-    # Where the sweep that trained a trial is reported too, its cost is counted once.
+    # If the sweep that trained a trial is in the report too, its cost is counted once.
     seen = write_report([work_dir, tmp_path / "own"], tmp_path / "both").read_text()
     assert "other sweeps" not in seen
 
@@ -473,3 +476,31 @@ def test_one_state_of_the_code_is_not_spoken_of(report: Path) -> None:
     text = (report / "README.md").read_text()
     assert "different code" not in text
     assert "states of this package" not in text
+
+
+def test_classes_may_bear_the_names_of_our_columns(tmp_path: Path) -> None:
+    names = ("cell", "label", "AP", "seed", "a|b")
+    plan = Plan(points=[{"loss": "CE"}, {"gamma": 2.0, "alpha": 0.25}], seeds=(0,), files=False)
+    work_dir = fabricate(tmp_path / "digits", plan)
+    for path in (work_dir / "trials").glob("*/record.json"):
+        record = json.loads(path.read_text())
+        record["per_class"] = {name: 10.0 + place for place, name in enumerate(names)}
+        path.write_text(json.dumps(record))
+    text = write_report([work_dir], tmp_path / "report").read_text()
+    table = pd.read_csv(tmp_path / "report" / "tables" / "per_class.csv")
+    assert list(table.columns) == ["label", "class.cell", "class.label", *names[2:]]
+    assert table["label"].tolist() == ["CE", "gamma=2 alpha=0.25"]
+    assert table["class.label"].tolist() == [11.0, 11.0]
+    assert r"| cell | class.cell | class.label | AP | seed | a\|b |" in text
+    assert "| CE | 10.0 | 11.0 | 12.0 | 13.0 | 14.0 |" in text
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_figures_show_an_image_as_trials_decode_it(tmp_path: Path, orientation: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 64, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
+    decoded = mmcv.imfrombytes((tmp_path / "turned.png").read_bytes(), channel_order="rgb")
+    assert (decoded.shape[:2] == (64, 40)) == (orientation >= 5)
+    np.testing.assert_array_equal(_pixels(tmp_path / "turned.png"), decoded)

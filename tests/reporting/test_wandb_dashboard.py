@@ -21,7 +21,7 @@ SMALL = [{"loss": "CE"}, {"gamma": 2.0, "alpha": 0.25}, {"gamma": 2.0, "alpha": 
 
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No setting of W&B's from outside, and none left behind."""
+    """Remove W&B settings from the environment, before and after."""
     for name in (
         *("DATA_DIR", "CACHE_DIR", "CONFIG_DIR", "SILENT", "MODE", "SERVICE", "PROJECT"),
         *("ENTITY", "BASE_URL", "API_KEY"),
@@ -124,7 +124,7 @@ def test_saved_twice_it_is_one_view(
 
 
 def reports(stub: Stub) -> list[StubArtifact]:
-    """The reports that the service has whole."""
+    """The reports that the service has completely."""
     found = stub.artifacts.values()
     return [each for each in found if each.name == "report-digits" and each.committed]
 

@@ -1,4 +1,4 @@
-"""Sending offline runs with the real client to a service on the loopback interface."""
+"""Uploading offline runs with the real client to a service on the loopback interface."""
 
 import json
 import time
@@ -18,7 +18,7 @@ SWEEP = "gamma_alpha"
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client of this process's own that gives up soon."""
+    """Make the client of this process give up soon."""
     for name in ("DATA_DIR", "CACHE_DIR", "CONFIG_DIR", "MODE", "SERVICE", "PROJECT"):
         monkeypatch.setenv(f"WANDB_{name}", "")
         monkeypatch.delenv(f"WANDB_{name}")
@@ -66,7 +66,7 @@ def write(folder: Path, identity: str, last: int) -> Path:
 
 
 def tear(file: Path) -> None:
-    """Leave the file as a killed process does."""
+    """Cut the file off, as a killed process leaves it."""
     file.write_bytes(file.read_bytes()[:-150])
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ablations.store import states as ledger
+from ablations.store import states
 from ablations.store.files import write_json
 from ablations.store.lease import LEASE, Lease
 from ablations.store.manifest import Entry, trial_folder
@@ -32,7 +32,7 @@ def _finish(work_dir: Path, name: str) -> None:
 
 
 def _long_ago(folder: Path) -> None:
-    """Let a folder look as if nothing had happened in it for a minute."""
+    """Make a folder look unchanged for a minute."""
     then = time.time() - 60
     os.utime(folder, (then, then))
 
@@ -41,20 +41,20 @@ def test_finished_and_untouched_trials_are_not_read_again(
     work_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _long_ago(trial_folder(work_dir, "waits"))
-    standings = StateReader(work_dir, ENTRIES)
-    first = standings.read()
+    reader = StateReader(work_dir, ENTRIES)
+    first = reader.read()
     assert [state.state for state in first] == ["finished", "pending", "pending"]
-    monkeypatch.setattr(ledger, "trial_state", lambda *_: pytest.fail("read again"))
-    assert standings.read() == first
+    monkeypatch.setattr(states, "trial_state", lambda *_: pytest.fail("read again"))
+    assert reader.read() == first
 
 
 def test_every_change_is_seen_however_soon_it_comes(work_dir: Path) -> None:
-    standings = StateReader(work_dir, ENTRIES)
+    reader = StateReader(work_dir, ENTRIES)
     folders = [trial_folder(work_dir, name) for name in ("waits", "absent")]
     _long_ago(folders[0])
 
     def seen() -> list[str]:
-        states = standings.read()
+        states = reader.read()
         assert states == [trial_state(work_dir, entry) for entry in ENTRIES]
         return [state.state for state in states[1:]]
 
@@ -65,7 +65,7 @@ def test_every_change_is_seen_however_soon_it_comes(work_dir: Path) -> None:
             write_json(folder / STATUS, {"iteration": 1})
             seen()
             write_json(folder / STATUS, {"iteration": 2})
-            assert standings.read()[1 + folders.index(folder)].progress == {"iteration": 2}
+            assert reader.read()[1 + folders.index(folder)].progress == {"iteration": 2}
         assert not (folder / LEASE).exists()
         assert seen()[folders.index(folder)] == "interrupted"
         _finish(work_dir, folder.name)

@@ -10,7 +10,7 @@ from tests.helpers.slurm_cluster import SlurmCluster, missing_programs
 
 @pytest.fixture(scope="session")
 def slurm_daemons(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
-    """A running cluster; without Slurm a skip, which CI does not accept."""
+    """A running cluster. Without Slurm the test is skipped; in CI it fails."""
     missing = missing_programs()
     if missing:
         reason = f"Slurm is not installed (no {', '.join(missing)})"
@@ -27,7 +27,7 @@ def slurm_daemons(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmClu
 
 @pytest.fixture
 def cluster(slurm_daemons: SlurmCluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlurmCluster]:
-    """The cluster with no job in it, and this process as its login node."""
+    """The cluster without jobs; this process is its login node."""
     for name, value in slurm_daemons.environment.items():
         monkeypatch.setenv(name, value)
     yield slurm_daemons

@@ -1,4 +1,4 @@
-"""What a command accepts, also the second time and with more seeds, and expects to cost."""
+"""What a command accepts, also when it continues a sweep, and its cost estimate."""
 
 from pathlib import Path
 

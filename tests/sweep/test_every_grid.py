@@ -21,6 +21,7 @@ COUNTS = {  # points under the embedded protocol and under the paper's
     "focal_star": (4, 4),
     "gamma_alpha": (16, 16),
     "gamma_fl": (8, 8),
+    "learning_rate": (20, 20),
     "modern": (7, 7),
     "ohem": (10, 10),
     "prior": (4, 4),
@@ -29,7 +30,7 @@ COUNTS = {  # points under the embedded protocol and under the paper's
 
 @pytest.fixture(autouse=True)
 def _read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Planning leaves a config alone, so that one reading serves all tests."""
+    """Planning does not change a config, so each is read once for all tests."""
     monkeypatch.setattr(cli, "load_config", _read)
 
 
@@ -84,7 +85,7 @@ def test_a_grid_under_the_papers_protocol_has_the_papers_rows(grid: Path) -> Non
     """Every row of the paper's table is a point of the grid, with the table's own coordinates."""
     found = parse_grid(*read_grid(grid.stem), "paper")
     if found.table is None:
-        assert grid.stem in ("prior", "modern")
+        assert grid.stem in ("prior", "modern", "learning_rate")
         return
     table = TABLES[found.table.removeprefix("table_")]
     points = [point.coordinates for point in found.points]
@@ -118,6 +119,11 @@ def test_grids_share_the_trials_they_have_in_common(stem: str) -> None:
     assert planned("focal_star", config)["FL gamma=2 alpha=0.25", 0] == usual
     balanced = planned("alpha_ce", config)["gamma=0 alpha=0.75", 0]
     assert planned("focal_star", config)["CE alpha=0.75", 0] == balanced
+    rates = planned("learning_rate", config)
+    default = _read(config)["optim_wrapper"]["optimizer"]["lr"]
+    assert rates[f"FL gamma=2 alpha=0.25 lr={default:g}", 0] == usual
+    assert rates[f"CE alpha=0.75 lr={default:g}", 0] == balanced
+    assert rates[f"CE lr={default:g}", 0] == product["CE", 0]
     prior = planned("prior", config)
     assert prior["FL prior=0.01", 0] == usual != prior["FL prior=0.5", 0]
     assert prior["CE prior=0.01", 0] == product["CE", 0]

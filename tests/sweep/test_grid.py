@@ -1,4 +1,4 @@
-"""Grids are data: what they list is what is trained."""
+"""Grids are data: their points are what is trained."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What every launcher promises, held by the local one and by Slurm."""
+"""The interface of the launchers, tested on the local one and on Slurm's."""
 
 import threading
 import time
@@ -72,7 +72,7 @@ def test_a_trial_that_fails_or_dies_does_not_stop_the_others(
     assert states["raises"].reason == "ValueError: no such loss"
     assert "killed by SIGKILL" in (states["dies always"].reason or "")
     assert len(runs(states["dies always"].folder)) == MAX_ATTEMPTS
-    # It went on from what it had saved at step 3.
+    # It resumed from step 3.
     assert [(r["first"], r["last"]) for r in runs(states["dies once"].folder)] == [(0, 3), (3, 6)]
 
 

@@ -1,4 +1,4 @@
-"""A trial's id follows from what changes its result, and from nothing else."""
+"""A trial's id depends on what changes its result, and on nothing else."""
 
 import copy
 from pathlib import Path
@@ -126,7 +126,7 @@ def test_a_trial_with_another_seed_is_the_one_that_would_be_planned(
 ) -> None:
     grid = parse_grid(*read_grid("gamma_alpha"))
     first, planned = next(plan(own_loss, grid, [3])), next(plan(own_loss, grid, [seed]))
-    assert with_seed(first, seed) == planned
+    assert with_seed(first, seed, {}) == planned
 
 
 @pytest.mark.parametrize(

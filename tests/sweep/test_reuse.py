@@ -1,4 +1,4 @@
-"""A cell trained once is taken over by other sweeps, if it is what it says."""
+"""Trials are taken over from other sweeps if they verify."""
 
 import json
 import shutil
@@ -47,7 +47,7 @@ def request(work_dir: Path, gammas: list[float], *reuse: Path, name: str = "gamm
 
 
 def data(folder: Path, text: str = "{}") -> dict:
-    """What the check of the data finds: annotations with ``text`` in them."""
+    """The result of the data check, for annotations that hold ``text``."""
     folder.mkdir(exist_ok=True)
     found: dict = {"name": "digits", "version": 1, "classes": ["0"]}
     for split in ("train", "val"):
@@ -58,14 +58,14 @@ def data(folder: Path, text: str = "{}") -> dict:
 
 
 def write(asked: Request, found: dict, command: str = "python runners/sweep.py") -> list[str]:
-    """Write the sweep; returns what it says."""
+    """Write the sweep; returns what it prints."""
     told: list[str] = []
     write_sweep(asked, found, [command], told.append)
     return told
 
 
 def train(work_dir: Path, status: str = "finished") -> None:
-    """Leave what trials leave, in every trial that has no record."""
+    """Write the files of a finished trial into every trial without a record."""
     for state in sweep_states(work_dir)[1]:
         if state.record is not None:
             continue
@@ -272,3 +272,24 @@ def test_a_record_of_before_can_still_be_read(tmp_path: Path, old: Path) -> None
     write_json(folder / RECORD, value | {"schema_version": 1})
     record = read_record(folder)
     assert record is not None and record.taken_from == {}
+
+
+def test_a_dry_run_compares_the_files_as_found_and_a_sweep_what_was_trained_on(
+    tmp_path: Path,
+) -> None:
+    """A mended file's checksum is not that of the file it was made from."""
+    mended = data(tmp_path / "data")
+    for split in ("train", "val"):
+        mended[split] |= {"source": f"{split} as found", "annotations": f"{split} as mended"}
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "annotations-val as mended.json").write_text("{}")
+    write(request(tmp_path / "old", [1]), mended)
+    train(tmp_path / "old")
+    new = request(tmp_path / "new", [1], tmp_path / "old")
+    for checksums, state in (("as found", REUSABLE), ("as mended", "pending")):
+        found = {split: f"{split} {checksums}" for split in ("train", "val")}
+        (shown,) = with_reusable(new.states(), new.sources, found)
+        assert shown.state == state
+    assert "taken over" in write(new, mended)[-1]
+    assert by_label(tmp_path / "new") == {"gamma=1": "finished"}

@@ -27,7 +27,7 @@ PLAIN = Settings(time="60", gpus_per_process=0)
 
 
 def ignore(states: object) -> None:
-    """Nobody watches."""
+    """Ignore the states."""
 
 
 def by_name(job: Launch) -> dict[str, TrialState]:
@@ -142,7 +142,7 @@ def test_trials_that_were_stopped_show_why_and_continue(
     assert states["well"].state == "finished"
     assert f"missing, neither done nor queued: {', '.join(f'{n} seed 0' for n in reasons)}" in table
 
-    # The same command again, for what has no record; the long ones are nearly done by now.
+    # The same command again, for the trials without a record; the long ones are nearly done.
     for name in ("cancelled", "late", "deaf"):
         steps = read_json(states[name].folder / "checkpoint.json")
         write_json(states[name].folder / TRIAL, {"steps": steps + 2})
@@ -176,7 +176,7 @@ def test_a_preempted_trial_goes_on_and_a_bound_is_kept(
 
 
 def test_preemption_by_sigterm_costs_nothing_either(cluster: SlurmCluster, tmp_path: Path) -> None:
-    """Where the cluster does not send the signal that was asked for: SIGTERM, then SIGKILL."""
+    """A cluster that does not send the requested signal sends SIGTERM, then SIGKILL."""
     job = plan(tmp_path / "sweep", {"trial": {"steps": 60}})
     launcher = SlurmLauncher(PLAIN, poll=0.5)
     with cluster.without("SlurmctldParameters=preempt_send_user_signal"):

@@ -1,4 +1,4 @@
-"""Sweeps that train on a real Slurm, through the commands that people type."""
+"""Sweeps that train on a real Slurm, through the commands."""
 
 import os
 import subprocess
@@ -38,7 +38,7 @@ sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
-# A loss of the user's own, outside of the package, that fails as long as a file says so.
+# A loss of the user's own, outside the package, that fails while a file exists.
 MOODY = """
 import os
 from ablations.losses.modules import FocalLoss
@@ -79,7 +79,7 @@ blocks = [dict(points=[dict(loss="CE")], set={
 
 @dataclass(frozen=True)
 class Project:
-    """A checkout with work directories and reports of its own."""
+    """A folder with its own work directories and reports."""
 
     folder: Path
 

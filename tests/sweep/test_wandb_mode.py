@@ -1,4 +1,4 @@
-"""Whether W&B is sent to, as the command line and the environment say."""
+"""W&B's mode, from the command line and the environment."""
 
 from pathlib import Path
 

@@ -41,9 +41,10 @@ def build(model: ConfigDict) -> nn.Module:
 
 
 def stock(model: ConfigDict) -> ConfigDict:
-    """The same detector with nothing of ours in it."""
+    """The same detector from mmdet's parts alone."""
     model = copy.deepcopy(model)
     model.data_preprocessor.type = "DetDataPreprocessor"
+    model.backbone.type = "ResNet"
     model.bbox_head.type = "RetinaHead"
     model.bbox_head.loss_cls = dict(type="FocalLoss", use_sigmoid=True, gamma=2.0, alpha=0.25)
     return model

@@ -1,4 +1,4 @@
-"""The embedded default, trained our way, follows mmdet's stock parts step by step.
+"""The embedded default trains as mmdet's own parts do, step by step.
 
 What the harness replaces for speed (targets, preprocessing, the data set's cache, the loss, the
 fused optimizer, the order of memory) and what ``bench-sweep`` compares it with

@@ -1,4 +1,4 @@
-"""The time of an image does not depend on what else the machine did meanwhile."""
+"""The measured time of an image does not depend on other work of the machine."""
 
 from types import SimpleNamespace
 
@@ -9,7 +9,7 @@ from ablations.training import latency
 
 
 class Clock:
-    """A detector that takes 10 ms an image, but 100 ms in three calls of four, and its clock."""
+    """A detector that takes 10 ms an image, and 100 ms in three calls of four; and its clock."""
 
     def __init__(self) -> None:
         self.now = 0.0

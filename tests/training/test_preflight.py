@@ -1,4 +1,4 @@
-"""What is wrong with a plan is found before its first trial."""
+"""Mistakes in a plan are found before its first trial."""
 
 import json
 from collections.abc import Callable
@@ -102,7 +102,7 @@ def test_missing_weights_are_one_line(planned) -> None:
 
 
 def test_weights_that_cannot_be_downloaded_are_one_line(planned) -> None:
-    """Nobody listens on the discard port."""
+    """No server listens on the discard port."""
     url = "http://127.0.0.1:9/resnet18.pth"
     (error,) = planned("load_from", url)["errors"]
     assert error.startswith(f"the pretrained weights {url} are missing: ")

@@ -1,4 +1,4 @@
-"""The sample of windows behind the loss CDFs is drawn from all images alike, and bounded."""
+"""The sample of windows for the loss CDFs is uniform over all images, and bounded."""
 
 import multiprocessing
 from pathlib import Path
@@ -15,7 +15,7 @@ WINDOWS = 40  # positives of an image
 
 
 def logit_of(image: int) -> float:
-    """Tells an image's windows from all others'."""
+    """Logits that identify an image's windows."""
     return image - IMAGES / 2
 
 
@@ -76,5 +76,5 @@ def test_two_processes_keep_the_bound_together(tmp_path: Path) -> None:
         given = by_image(found["positive"])
         assert sum(given) == 500
         assert found["positive_total"] == IMAGES * WINDOWS
-        # Each process gives by what it has: a fifth of the images, a fifth of the sample.
+        # A process with a fifth of the windows gives a fifth of the sample.
         assert 65 <= sum(given[:10]) <= 135

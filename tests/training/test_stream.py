@@ -1,4 +1,4 @@
-"""What a trial sees depends on the seed and the position alone."""
+"""The images of a trial depend only on the seed and the position."""
 
 import itertools
 import pickle
@@ -93,7 +93,7 @@ def stream_config(root: Path, **options: Any) -> dict[str, Any]:
 
 
 def found(config: dict[str, Any], seed: int) -> StreamDataset:
-    """The data as a trial of that seed builds it."""
+    """The data set that a trial of that seed builds."""
     return StreamDataset(dict(config["dataset"]), seed)
 
 
@@ -127,7 +127,9 @@ def test_images_that_do_not_all_fit_are_not_loaded_ahead(
 def test_no_more_images_are_kept_than_the_limit_allows(scope, tmp_path: Path, monkeypatch) -> None:
     config = stream_config(tmp_path / "data")
     monkeypatch.setattr(stream.os, "sched_getaffinity", lambda _: range(4))
-    monkeypatch.setattr(stream, "_memory", lambda: 16 * 4 * 3 * 3 * 96 * 64)  # three for each core
+    monkeypatch.setattr(
+        stream, "memory_bytes", lambda: 16 * 4 * 3 * 3 * 96 * 64
+    )  # three for each core
     data = found(config, seed=1)
     first = [data[index]["inputs"] for index in range(6)]
     assert sorted(data._kept) == [0, 1, 2]

@@ -1,4 +1,4 @@
-"""The backend with the real client, offline: what it writes, and that it cannot hold up a trial."""
+"""The backend with the real client, offline: what it writes, and that it cannot delay a trial."""
 
 import subprocess
 import sys
@@ -6,10 +6,13 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
+import mmcv
 import numpy as np
 import pytest
 from mmengine.config import Config
+from PIL import Image
 
 from ablations.analysis.loss_cdf import loss_cdf
 from ablations.store import record as files
@@ -54,7 +57,7 @@ def trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def backend_of(trial: Path) -> tuple[TrialRunBackend, Any]:
-    """A backend that has been given its config, and as much of a Runner as it looks at."""
+    """A backend with its config, and the part of a Runner that it uses."""
     backend = TrialRunBackend(save_dir=str(trial))
     backend.add_config(Config({"model": {"type": "RetinaNet"}, "work_dir": str(trial)}))
     visualizer = SimpleNamespace(_vis_backends={"wandb": backend})
@@ -90,6 +93,38 @@ def test_a_run_reads_back_as_the_trial(trial: Path, monkeypatch: pytest.MonkeyPa
     kept = b"".join(path.read_bytes() for path in trial.rglob("*") if path.is_file())
     assert b"5ec7e75ec7e7" not in kept
     assert not list(trial.rglob("*.py"))
+
+
+def test_a_run_names_the_checked_annotations_and_not_where_they_lie() -> None:
+    checked = "/home/me/work/annotations-00ff.json"
+    config = {
+        "train_dataloader": {"dataset": {"dataset": {"ann_file": checked, "data_root": "data/"}}},
+        "val_evaluator": {"type": "BoxAP", "ann_file": checked, "outfile": "/home/me/x.npz"},
+        "test_evaluator": [{"ann_file": "annotations/val.json"}],
+    }
+    shared = wandb_backend.run_config(TRIAL, config)["detector"]
+    named = {"ann_file": "annotations-00ff.json", "data_root": "data/"}
+    assert shared["train_dataloader"] == {"dataset": {"dataset": named}}
+    assert shared["val_evaluator"]["ann_file"] == "annotations-00ff.json"
+    assert shared["test_evaluator"] == [{"ann_file": "annotations/val.json"}]
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_pictures_are_turned_as_trials_decode_them(tmp_path: Path, orientation: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 64, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
+    empty = {"image_id": [], "category_id": [], "bbox": np.empty((0, 4)), "score": []}
+    np.savez(tmp_path / files.PREDICTIONS, **empty)
+    info = {"img_id": 3, "img_path": str(tmp_path / "turned.png"), "instances": []}
+    dataset = MagicMock(metainfo={"classes": ("cat",)}, cat_ids=[1])
+    dataset.__len__.return_value = 1
+    dataset.get_data_info.return_value = info
+    runner: Any = SimpleNamespace(val_dataloader=SimpleNamespace(dataset=dataset))
+    (picture,) = wandb_backend._pictures(runner, tmp_path)["predictions"]
+    decoded = mmcv.imfrombytes((tmp_path / "turned.png").read_bytes(), channel_order="rgb")
+    np.testing.assert_array_equal(np.asarray(picture.image.convert("RGB")), decoded)
 
 
 def test_disabled_and_foreign_runs_write_nothing(

@@ -1,4 +1,4 @@
-"""What the visualizer is given of a trial's curve, with and without a break."""
+"""The visualizer gets the same curve from an interrupted trial and from an uninterrupted one."""
 
 from types import SimpleNamespace
 from typing import Any

@@ -1,4 +1,4 @@
-"""Real trials with W&B asked to be online: whatever the server does, a trial is the same."""
+"""Real trials with W&B online: a failing server does not change a trial."""
 
 import fcntl
 import json
@@ -59,7 +59,7 @@ MAY_COST = 30.0
 
 @pytest.fixture(scope="module", autouse=True)
 def alone() -> Iterator[None]:
-    """No setting of W&B's from outside, and a client that gives up soon."""
+    """Remove W&B settings from the environment; the client gives up soon."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("WANDB_")]:
             patch.delenv(name)
@@ -109,7 +109,7 @@ def train(work_dir: Path, mode: str) -> float:
 
 
 def assert_same_result(work_dir: Path, plain: Path) -> Record:
-    """The trial's record is that of the trial without W&B, but for what may differ."""
+    """The record equals that of the trial without W&B, except for what may differ."""
     assert not list(plain.rglob("*wandb*"))
     found, expected = (read_record(the_trial(each)) for each in (work_dir, plain))
     assert found is not None and expected is not None
@@ -157,7 +157,7 @@ def test_a_failing_server_costs_a_trial_nothing(
 
 @dataclass(frozen=True)
 class Sent:
-    """A sweep of one trial that was sent to a service that works."""
+    """A sweep of one trial that was uploaded to a working service."""
 
     work_dir: Path
     run: StubRun

@@ -1,1 +1,1 @@
-"""The report's figures: functions from arrays and frames to axes, one subject a module."""
+"""The report's figures: functions that draw arrays and frames on axes."""

@@ -20,7 +20,7 @@ def plot_heat_map(ax: Axes, pairs: Pairs, cells: pd.DataFrame) -> Axes:
 
     Args:
         ax: where to draw.
-        pairs: the cells that are there.
+        pairs: the grid's cells.
         cells: ``cells.cell_frame``.
     """
     gammas = sorted({gamma for gamma, _ in pairs})
@@ -104,7 +104,7 @@ def plot_ap_against_gamma(
 
 
 def plot_beside_paper(ax: Axes, paper: Axes, ours: list[BestAlpha], cells: pd.DataFrame) -> None:
-    """Two panels with levels of their own: our best alpha by gamma, and the paper's Table 1b."""
+    """Two panels with separate axes: our best alpha by gamma, and the paper's Table 1b."""
     known = [best for best in ours if best.label is not None]
     gammas = sorted({best.gamma for best in ours})
     x = [gammas.index(best.gamma) for best in known]

@@ -1,5 +1,7 @@
-"""How every figure looks: colours that the colour-blind and a grey printer keep apart, and line
-styles as a second sign."""
+"""The style of every figure.
+
+The colours differ for the colour-blind and on a grey printer; line styles differ as well.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,7 +37,7 @@ SETTINGS: dict[Any, Any] = {
 
 @contextmanager
 def house_style() -> Iterator[None]:
-    """The settings above, whatever the reader's own matplotlibrc says."""
+    """Use the settings above and ignore the user's matplotlibrc."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(SETTINGS)

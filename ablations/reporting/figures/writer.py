@@ -1,4 +1,4 @@
-"""Write a report's figures, PNG and SVG with the same bytes on every run."""
+"""Write a report's figures as PNG and SVG, with the same bytes on every run."""
 
 import gc
 import multiprocessing
@@ -9,14 +9,14 @@ from types import TracebackType
 
 from matplotlib.figure import Figure
 
-AT_A_TIME = 2  # processes; each shares the report's memory, and more would break its bound
+AT_A_TIME = 2  # processes; each may copy the report's memory, which is bounded
 
 
 class FigureWriter:
     """Writes figures into ``folder`` while a ``with`` block runs; at its end all are written.
 
-    Drawing takes as long as the rest of a report, so processes of their own do it, where there are
-    no threads (which would not survive a fork).
+    Drawing takes as long as the rest of a report, so forked processes do it. If this process has
+    threads, which do not survive a fork, it draws the figures itself.
 
     Raises (at the end of the block):
         RuntimeError: a figure could not be written.
@@ -31,7 +31,7 @@ class FigureWriter:
         return self
 
     def save(self, figure: Figure, name: str) -> str:
-        """Have ``name.png`` and ``name.svg`` written; returns ``name``."""
+        """Write ``name.png`` and ``name.svg``, perhaps in another process; returns ``name``."""
         if threading.active_count() > 1:
             _write(figure, self.folder, name)
             return name
@@ -59,11 +59,11 @@ class FigureWriter:
 
 
 def _write_apart(figure: Figure, folder: Path, name: str) -> None:
-    gc.freeze()  # the collector would copy the report's memory by looking at it
+    gc.freeze()  # the collector writes to objects, which would copy the shared memory
     _write(figure, folder, name)
 
 
 def _write(figure: Figure, folder: Path, name: str) -> None:
-    # Neither form carries a date.
+    # No date in the files, so that their bytes repeat.
     figure.savefig(folder / f"{name}.png", metadata={"Software": None})
     figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})

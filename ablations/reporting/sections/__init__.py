@@ -1,4 +1,4 @@
-"""The report's sections, in the order they are read; each builds its text, tables and figures."""
+"""The report's sections in their order; each function builds text, tables and figures."""
 
 from ablations.reporting.sections.breakdown import cost, per_class
 from ablations.reporting.sections.cdfs import loss_cdfs

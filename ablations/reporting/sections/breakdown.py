@@ -1,4 +1,4 @@
-"""AP by class, and what the cells cost."""
+"""AP by class, and the cost of the cells."""
 
 import pandas as pd
 
@@ -8,8 +8,11 @@ from ablations.reporting.figures.writer import FigureWriter
 from ablations.reporting.sections.section import Section, heading, paragraphs, shown
 from ablations.reporting.tables import MISSING, Table, number
 
+OWN = ("cell", "label")
+"""Columns of the table by class that are no classes."""
+
 WIDEST = 20
-"""Classes to show in the text; the CSV has all of them."""
+"""Classes shown in the text at most; the CSV has all."""
 
 
 def per_class(study: Study, figures: FigureWriter) -> Section:
@@ -18,6 +21,7 @@ def per_class(study: Study, figures: FigureWriter) -> Section:
     if frame.empty:
         return Section("")
     wide = frame.reindex([label for label in study.labels if label in frame.index])
+    wide.columns = [f"class.{name}" if name in OWN else str(name) for name in wide.columns]
     shown_classes = list(wide.columns[:WIDEST])
     text = pd.DataFrame({"cell": wide.index})
     for name in shown_classes:
@@ -37,8 +41,10 @@ def per_class(study: Study, figures: FigureWriter) -> Section:
 
 
 def cost(study: Study, figures: FigureWriter) -> Section:
-    """Device-hours by cell, of all trials that left a record; apart those that other sweeps
-    spent."""
+    """Device-hours by cell, of all trials that have a record.
+
+    Device-hours of trials that were taken over from other sweeps are in a separate column.
+    """
     trials = study.trials[study.trials["device_s"].notna()]
     if trials.empty:
         return Section("")

@@ -1,4 +1,4 @@
-"""Figure 4: how the loss of a converged model is spread over its samples."""
+"""Figure 4: the distribution of a converged model's loss over its samples."""
 
 import pandas as pd
 
@@ -40,7 +40,7 @@ def figure_4_trial(study: Study) -> TrialState | None:
 
 
 def loss_cdfs(study: Study, figures: FigureWriter) -> Section:
-    """The CDF figure of one model and the shares that the paper speaks of."""
+    """The CDF figure of one model, and the shares of the loss that the paper mentions."""
     state = figure_4_trial(study)
     if state is None:
         return Section(

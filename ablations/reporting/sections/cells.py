@@ -19,7 +19,7 @@ from ablations.reporting.sections.section import Section, heading, paragraphs, p
 from ablations.reporting.tables import MISSING, Table, number, plain, with_half_width
 
 MOST_CELLS = 200
-"""Beyond this many cells the grid's figures are left out: nobody could read them."""
+"""With more cells the grid's figures are left out, because they cannot be read."""
 
 Rows = dict[str, dict[str, Any]]
 """Label -> that row of ``cell_frame``."""

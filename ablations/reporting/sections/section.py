@@ -1,4 +1,4 @@
-"""What a section of the report is made of."""
+"""The parts of a report's section."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -44,11 +44,11 @@ def paragraphs(*parts: str) -> str:
 
 
 MOST_ROWS = 200
-"""Rows of a table in the text; its files have all of them."""
+"""Rows of a table in the text at most; its files have all."""
 
 
 def shown(table: Table) -> str:
-    """A table in the text: its caption, itself, and where its numbers are."""
+    """A table in the text: caption, links to its files, and rows."""
     files = f"[CSV](tables/{table.name}.csv), [LaTeX](tables/{table.name}.tex)"
     rows = len(table.text)
     cut = f"The first {MOST_ROWS} of {rows} rows; the files have all." if rows > MOST_ROWS else ""

@@ -1,4 +1,4 @@
-"""What was run, in a few lines, before any number."""
+"""A few lines at the top of the report: what was run."""
 
 from ablations.analysis.merge import code_states, mixed_cells
 from ablations.analysis.study import Study

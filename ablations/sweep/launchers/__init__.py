@@ -1,1 +1,1 @@
-"""Where trials run: ``launcher`` is the interface, ``local`` and ``slurm`` implement it."""
+"""Launchers run trials: ``launcher`` is the interface, ``local`` and ``slurm`` implement it."""

@@ -1,8 +1,8 @@
-"""The first thing that a fork server does. Importing this module anywhere else does nothing.
+"""Runs when a fork server starts; importing this module anywhere else does nothing.
 
-Python's fork server can import modules but not call functions. It imports this one, which finds in
-the environment what ``fork_server`` wants called. The variable is removed, so that no trial sees
-it.
+Python's fork server can import modules but not call functions. So it imports this module, which
+makes the calls that ``fork_server`` has put into an environment variable. The variable is removed,
+so that trials do not inherit it.
 """
 
 import ctypes
@@ -19,8 +19,9 @@ _PR_SET_PDEATHSIG = 1
 def end_with_parent() -> None:
     """Have the kernel send this process SIGTERM when its parent ends, and ignore Ctrl-C.
 
-    A terminal sends Ctrl-C to all processes at once. The launcher alone answers it: it lets the
-    trials save their state first.
+    A terminal sends Ctrl-C to all processes at once. Only the launcher handles it, because it must
+    let the trials save their state first. SIGTERM at the parent's end keeps trials from running on
+    when the launcher is killed.
     """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

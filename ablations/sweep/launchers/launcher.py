@@ -1,9 +1,9 @@
-"""The interface of every launcher: what it is given, and what it promises.
+"""The interface of the launchers.
 
 A launcher runs ``entry_point`` (``"module:function"``, called with the trial's folder) once for
-every trial, in processes of their own, and returns when none of its trials runs any more. It judges
-a trial by what it left on disk, never by an exit status alone. A trial that somebody else is
-running is waited for; one that was killed is started again a bounded number of times.
+every trial, in separate processes, and returns when none of its trials is running. It judges a
+trial by its files, never by an exit status alone. A trial that another command is running is waited
+for. A trial that was killed is started again, ``MAX_ATTEMPTS`` times at most.
 """
 
 import importlib
@@ -18,10 +18,10 @@ from ablations.store.states import TrialState, trial_state
 from ablations.store.status import update_status
 
 MAX_ATTEMPTS = 3
-"""Times a trial is started in one sweep command before it is left to the next one."""
+"""How often one command starts a trial that keeps dying; after that the next command may."""
 
 Watch = Callable[[Sequence[TrialState]], None]
-"""Called with the state of all trials whenever a second has passed."""
+"""Called about once a second with the states of all trials."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Launch:
     # on a machine before its trials are forked; a launcher that forks none leaves them out
 
     def states(self) -> list[TrialState]:
-        """How these trials stand now."""
+        """The states of these trials now."""
         return [trial_state(self.work_dir, entry) for entry in self.entries]
 
 
@@ -50,7 +50,7 @@ class Launcher(Protocol):
         """Hand the trials to a queue and return at once.
 
         Returns:
-            What was queued, as text for the user; ``None`` where somebody has to call ``run``.
+            What was queued, as text for the user; ``None`` if ``run`` must be called.
 
         Raises:
             UsageError: the queue refuses the request; nothing was queued.
@@ -60,7 +60,7 @@ class Launcher(Protocol):
         """Run the trials to their end.
 
         Raises:
-            KeyboardInterrupt: the user stopped it; what was done is saved.
+            KeyboardInterrupt: the user stopped it; the trials have saved their state.
             UsageError: the request is refused; nothing was started.
         """
 
@@ -72,7 +72,10 @@ def call_entry_point(entry_point: str, folder: str) -> None:
 
 
 def record_death(work_dir: Path, entry: Entry, exit_code: int | None) -> TrialState:
-    """After a trial's process ended: its state. A reason is written if the trial left none."""
+    """The state of a trial whose process has ended. If the trial wrote no reason, write one.
+
+    Exit status 130 means that the trial was stopped and has written its reason itself.
+    """
     state = trial_state(work_dir, entry)
     if state.state in ("pending", "interrupted") and exit_code != 130:
         reason = f"its process exited with status {exit_code}"

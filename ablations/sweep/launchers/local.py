@@ -1,7 +1,7 @@
-"""The local launcher: a bounded pool of processes, one trial each.
+"""The local launcher: a pool of processes, one trial each.
 
-On a CPU a trial gets one thread (several trials side by side beat one with several threads); with
-GPUs it gets ``gpus_per_trial`` of them. Trials are forked from the fork server.
+On a CPU a trial gets one thread: several trials side by side are faster than one trial with several
+threads. With GPUs a trial gets ``gpus_per_trial`` of them. Trials are forked from the fork server.
 """
 
 import contextlib
@@ -32,13 +32,13 @@ _POLL = 1.0
 
 
 def default_workers(gpus_per_trial: int) -> int:
-    """As many trials at a time as the GPUs, or else the cores, can take."""
+    """How many trials fit at a time: by GPUs, or by cores if there are none."""
     gpus = visible_gpus()
     return max(1, (len(gpus) or cpu_cores()) // gpus_per_trial)
 
 
 def _process(entry_point: str, folder: str, environment: dict[str, str]) -> None:
-    """The child: run the trial; the pool answers Ctrl-C."""
+    """Runs in the forked process: one process of a trial. The launcher handles Ctrl-C."""
     end_with_parent()
     os.environ.update(environment)
     call_entry_point(entry_point, folder)
@@ -52,7 +52,7 @@ class _Running:
 
     @property
     def exit_code(self) -> int:
-        """0 if all processes ended well, else the code of one that did not, a signal first."""
+        """0 if all processes exited with 0, else one of the others; a signal (negative) first."""
         codes = sorted(process.exitcode or 0 for process in self.processes)
         return next((code for code in codes if code), 0)
 
@@ -84,7 +84,7 @@ class LocalLauncher:
                 for _ in range(len(waiting) if free else 0):
                     entry = waiting.popleft()
                     if trial_state(launch.work_dir, entry).state == "running":
-                        waiting.append(entry)  # somebody else's; look again later
+                        waiting.append(entry)  # another command runs it; look again later
                         continue
                     attempts[entry.id] = attempts.get(entry.id, 0) + 1
                     running.append(self._start(context, launch, entry, free.pop(), gpus))
@@ -153,7 +153,7 @@ def _interrupt(_number: int, _frame: object) -> None:
 def _ended(trial: _Running) -> bool:
     alive = [process for process in trial.processes if process.is_alive()]
     if alive and any(process.exitcode for process in trial.processes):
-        # One of the trial's processes died, and the others would wait for it for ever.
+        # One process of the trial died. The others would wait for it forever: end them.
         for process in alive:
             process.join(5)
             process.terminate()

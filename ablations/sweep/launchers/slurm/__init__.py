@@ -1,7 +1,7 @@
-"""Slurm, through submitit: ``settings`` of a request, its ``queue``, the ``launcher``, and the
-``task`` that runs on a node. Nothing outside this folder knows Slurm.
+"""Slurm, through submitit.
 
-A submission is one job array with a task for each trial, and a small job that writes the report
-when the array has ended. What was submitted is kept in ``WORK_DIR/slurm/submission-N.json``, beside
-submitit's files and the jobs' output.
+``settings`` are those of a request, ``launcher`` submits it, ``queue`` asks Slurm about it, and
+``task`` runs on the nodes. A submission is one job array with a task for each trial, and a small
+job that writes the report when the array has ended. ``WORK_DIR/slurm/submission-N.json`` describes
+it; submitit's files and the jobs' output are beside that file.
 """

@@ -1,4 +1,4 @@
-"""The Slurm launcher: a sweep as one job array, and a small job that writes its report."""
+"""The Slurm launcher: submits a sweep as one job array, and a small job for its report."""
 
 import shlex
 import subprocess
@@ -13,6 +13,7 @@ from typing import Any
 import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
+from ablations.shipped import command
 from ablations.store.files import write_json
 from ablations.store.states import StateReader
 from ablations.sweep.errors import UsageError
@@ -39,11 +40,11 @@ class SlurmLauncher:
     """Runs trials as tasks of a job array.
 
     Args:
-        settings: how to ask for them.
-        max_parallel: tasks of the sweep that may run at a time, so a submission waits for the
-            arrays of earlier ones; ``None`` leaves it to Slurm.
-        check: ``module:function`` that is called with the trials' folders on a compute node before
-            any of them starts, and returns what is wrong with the plan, a line each.
+        settings: of the request.
+        max_parallel: tasks of the sweep that may run at a time; ``None`` leaves it to Slurm. With
+            a limit, a submission waits for the arrays of earlier ones.
+        check: ``module:function`` that checks the plan: it is called on a compute node, before any
+            trial starts, with the trials' folders, and returns one line for each mistake.
         report: the command that the dependent job runs when the array has ended.
         wait: follow the trials to their end instead of returning when they are queued.
         poll: seconds between questions to Slurm.
@@ -59,7 +60,7 @@ class SlurmLauncher:
     poll: float = POLL
 
     def hand_over(self, launch: Launch) -> str | None:
-        """Submit the trials, unless they are to be followed; see ``Launcher``."""
+        """Submit the trials and return, unless ``wait`` is set; see ``Launcher``."""
         if self.wait:
             return None
         submission = self.submit(launch)
@@ -68,11 +69,11 @@ class SlurmLauncher:
             lines = [f"submitted {len(submission.trials)} trials as Slurm job {submission.job}"]
             if submission.report:
                 lines.append(f"job {submission.report} writes the report when they have ended")
-        status = f"python runners/status.py {launch.work_dir}"
+        status = f"{command('status')} {launch.work_dir}"
         return "\n".join([*lines, f"follow: {status}", f"cancel: {status} --cancel"])
 
     def run(self, launch: Launch, watch: Watch) -> None:
-        """Submit the trials and follow them to their end; they go on after Ctrl-C.
+        """Submit the trials and follow them to their end. They keep running after Ctrl-C.
 
         Raises:
             UsageError: Slurm refuses the request; nothing is queued.
@@ -85,12 +86,15 @@ class SlurmLauncher:
                 live_trials(launch.work_dir)
             )
             self.follow(this, watch)
-            # A trial that somebody else was running is submitted now if they did not finish it.
+            # A trial that another command was running is submitted now, if it is still not done.
             left = [s.entry for s in this.states() if s.record is None and s.entry.id not in queued]
         watch(launch.states())
 
     def submit(self, launch: Launch) -> Submission | None:
-        """Submit what is neither finished nor queued nor running; ``None`` if that is nothing.
+        """Submit the trials that are neither finished nor queued nor running.
+
+        Returns:
+            The submission; ``None`` if there was nothing to submit.
 
         Raises:
             UsageError: Slurm refuses the request; the message is Slurm's, and nothing is queued.
@@ -114,7 +118,7 @@ class SlurmLauncher:
         path = folder / f"submission-{number}.json"
         array = self._array(launch, path)
         earlier = [each.job for each in submissions(launch.work_dir) if not each.settled]
-        if self.max_parallel and earlier:  # the bound is the sweep's, Slurm's is an array's
+        if self.max_parallel and earlier:  # Slurm limits an array, max_parallel the whole sweep
             array.update_parameters(dependency=f"afterany:{':'.join(earlier)}")
         report = self._report_job(launch)
         _check(array, tasks=len(todo))
@@ -145,7 +149,7 @@ class SlurmLauncher:
         return Submission(path, value["job"], todo, value.get("report", ""))
 
     def follow(self, launch: Launch, watch: Watch) -> None:
-        """Show the trials until none of them waits or runs any more."""
+        """Show the trials until none of them waits or runs."""
         asked = -self.poll
         reader = StateReader(launch.work_dir, launch.entries)
         while True:
@@ -180,7 +184,7 @@ class SlurmLauncher:
         return executor
 
     def _array(self, launch: Launch, path: Path) -> submitit.SlurmExecutor:
-        """The tasks: one process of a trial each, the whole trial in one task of the array.
+        """The request for the job array: one task for each trial, with all its processes.
 
         Raises:
             UsageError: the trial's processes cannot be spread evenly over the nodes.
@@ -234,10 +238,10 @@ def _option(line: str) -> tuple[str, Any]:
 
 
 def _check(executor: submitit.SlurmExecutor, tasks: int = 1) -> None:
-    """Let Slurm judge the request without queueing it.
+    """Have Slurm check the request without queueing it.
 
     Raises:
-        UsageError: it refuses, in its words.
+        UsageError: Slurm refuses; the message is Slurm's.
     """
     if tasks > 1:
         executor.parameters["map_count"] = tasks
@@ -253,7 +257,7 @@ def _check(executor: submitit.SlurmExecutor, tasks: int = 1) -> None:
 
 
 class _slurm_errors:  # noqa: N801 - reads as a statement
-    """Turns a refused submission into a ``UsageError`` with Slurm's words."""
+    """Turns a refused submission into a ``UsageError`` with Slurm's message."""
 
     def __enter__(self) -> None: ...
 

@@ -1,4 +1,4 @@
-"""What a sweep has in Slurm's queue, and how its jobs ended."""
+"""The jobs of a sweep: which wait or run, and how the others ended."""
 
 import subprocess
 import time
@@ -42,7 +42,7 @@ class Submission:
     job: str
     trials: list[str]
     report: str = ""
-    settled: bool = False  # its jobs have ended and their reasons are noted
+    settled: bool = False  # its jobs have ended, and their reasons are in the trials' status
 
     def job_id(self, index: int) -> str:
         """Slurm's name for the task of a trial; submitit makes no array of a single one."""
@@ -51,7 +51,7 @@ class Submission:
 
 @dataclass(frozen=True)
 class SlurmJob:
-    """A trial's task as Slurm sees it: ``detail`` is the node, or why it waits."""
+    """The task of a trial in Slurm's words; ``detail`` is its node, or why it waits."""
 
     id: str
     state: str
@@ -69,7 +69,7 @@ def number_of(submission: Path) -> int:
 
 
 def submissions(work_dir: Path) -> list[Submission]:
-    """What was submitted for a sweep, oldest first."""
+    """The submissions of a sweep, oldest first."""
     paths = (work_dir / FOLDER).glob("submission-*.json")
     found = []
     for path in sorted(paths, key=number_of):
@@ -82,10 +82,12 @@ def submissions(work_dir: Path) -> list[Submission]:
 
 
 def jobs(work_dir: Path, only_open: bool = False) -> dict[str, SlurmJob]:
-    """Slurm's view of the trials that were submitted, by trial id; the latest submission counts.
+    """The Slurm jobs of the trials that were submitted, by trial id.
+
+    For a trial that was submitted several times it is the latest job.
 
     Args:
-        only_open: leave out submissions that have ended and were settled.
+        only_open: leave out submissions that are settled.
 
     Raises:
         SlurmDownError: Slurm does not answer, or is not installed here.
@@ -122,7 +124,7 @@ def _word(state: str) -> str:
 
 
 def _queue() -> dict[str, SlurmJob]:
-    """My jobs that the controller still knows, by id."""
+    """The user's jobs that the controller still lists, by id."""
     listed = _slurm("squeue", "--me", "-h", "-r", "-t", "all", "-o", "%i|%T|%R")
     rows = [line.split("|", 2) for line in listed.splitlines()]
     return {id: SlurmJob(id, _word(state), detail.strip("()")) for id, state, detail in rows}
@@ -141,7 +143,7 @@ def _slurm(*command: str) -> str:
 
 
 def settle(work_dir: Path) -> None:
-    """Write Slurm's reason into the status of every trial whose task was ended by Slurm.
+    """Write why a task ended into its trial's status, for all tasks that Slurm ended.
 
     Raises:
         SlurmDownError: Slurm does not answer.
@@ -160,7 +162,7 @@ def settle(work_dir: Path) -> None:
 
 
 def cancel(work_dir: Path) -> list[str]:
-    """Cancel the sweep's jobs that wait or run; returns their ids. Trials keep their checkpoints.
+    """Cancel the sweep's jobs that wait or run, and return their ids. Checkpoints are kept.
 
     Raises:
         SlurmDownError: Slurm does not answer.
@@ -176,7 +178,10 @@ def cancel(work_dir: Path) -> list[str]:
 
 
 def wait_while_completing(work_dir: Path, seconds: float = 60.0) -> None:
-    """A job that ends and one that goes back into the queue look alike for some seconds."""
+    """Wait until no job is completing.
+
+    A job that ends and a job that is requeued both show as COMPLETING for some seconds.
+    """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if all(job.state != "COMPLETING" for job in jobs(work_dir, only_open=True).values()):
@@ -185,7 +190,7 @@ def wait_while_completing(work_dir: Path, seconds: float = 60.0) -> None:
 
 
 def goes_on(work_dir: Path, states: Sequence[TrialState]) -> bool:
-    """Whether some unfinished trial waits or runs; a Slurm that does not answer is waited for."""
+    """Whether some unfinished trial waits or runs; also True if Slurm does not answer."""
     try:
         queued = live_trials(work_dir)
     except SlurmDownError:

@@ -1,4 +1,4 @@
-"""How a sweep asks Slurm for its tasks: ``configs/slurm.toml`` and ``--slurm KEY=VALUE``."""
+"""The settings of a Slurm request: ``configs/slurm.toml`` and ``--slurm KEY=VALUE``."""
 
 import tomllib
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from ablations.sweep.errors import UsageError, one_of
 
 @dataclass(frozen=True)
 class Settings:
-    """How a sweep asks Slurm for its tasks; ``configs/slurm.toml`` explains every key."""
+    """The settings of a Slurm request; ``configs/slurm.toml`` explains every key."""
 
     partition: str = ""
     account: str = ""
@@ -35,7 +35,7 @@ class Settings:
 
 
 def load_settings(path: Path | None, options: Mapping[str, Any]) -> Settings:
-    """The settings of a TOML file (none: the defaults), with ``options`` over them.
+    """The settings of a TOML file (none: the defaults), replaced by ``options`` where given.
 
     Raises:
         UsageError: the file cannot be read, or keys or values are not valid; all are named.

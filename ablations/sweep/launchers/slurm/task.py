@@ -1,8 +1,11 @@
-"""What runs on the cluster: a task for each process of a trial, and what follows its end.
+"""Runs on the cluster's nodes: the processes of a trial, and the requeue after they have ended.
 
-The batch script runs ``after`` when a trial's processes have ended badly. A trial that was stopped
-(preempted, out of time) or that died goes back into the queue, a bounded number of times; each time
-is written into its ``status.json``. A preempted trial thus continues without anybody watching.
+If the processes end with an error, the batch script calls ``after`` (``python -m`` this module). It
+asks Slurm to requeue the task of a trial that was stopped (preempted, out of time) or that died,
+and writes each requeue into the trial's ``status.json``. So a preempted trial resumes although no
+command is running. The requeue is done by the batch script, not by the trial, because a trial that
+is killed cannot ask for it. It is bounded, because a trial that dies at once would otherwise run
+forever.
 """
 
 import importlib
@@ -34,14 +37,14 @@ from ablations.sweep.launchers.slurm.queue import (
 from ablations.sweep.launchers.slurm.settings import Settings
 
 REFUSED, ELSEWHERE, STOPPED = 2, 75, 130
-"""Exit statuses of a task: the plan is wrong, somebody else runs the trial, told to stop."""
+"""Exit statuses of a task: the plan is wrong, another process owns the trial, it was stopped."""
 
 STOPS = (STOPPED, 128 + signal.SIGUSR2, 128 + signal.SIGTERM)
-"""A stopped task's statuses; those of signals from before Python could listen."""
+"""Exit statuses of a stopped task. With a signal's, it was stopped before Python could catch it."""
 
 
 def run_task(entry_point: str, check: str, submission: str, trial: str) -> None:
-    """One process of a trial, in a task of the array."""
+    """Run one process of a trial, in a task of the array."""
     for number in (signal.SIGTERM, signal.SIGUSR2):
         signal.signal(number, _stop)
     folder = trial_folder(Path(submission).parents[1], trial)
@@ -59,7 +62,7 @@ def run_task(entry_point: str, check: str, submission: str, trial: str) -> None:
         _check_plan(Path(submission), check, folder)
         call_entry_point(entry_point, str(folder))
     except KeyboardInterrupt as error:
-        print(f"told to stop by {error} outside of training", flush=True)
+        print(f"stopped by {error} before or after training", flush=True)
         sys.exit(STOPPED)
 
 
@@ -68,11 +71,16 @@ def _stop(number: int, _frame: FrameType | None) -> None:
 
 
 def _wait_for_owner(folder: Path) -> None:
-    """Wait for the lease of a node that went down to run out; a living owner keeps the trial."""
+    """Wait while another process owns the trial.
+
+    A requeued trial finds the lease of its own earlier attempt if that node went down. The lease
+    expires within ``TIME_TO_LIVE``. If it is still renewed after that, its owner is alive and keeps
+    the trial.
+    """
     deadline = time.monotonic() + TIME_TO_LIVE + 15
     while trial_state(folder.parents[1], _entry(folder.name)).state == "running":
         if time.monotonic() > deadline:
-            print("somebody else runs this trial", flush=True)
+            print("another process runs this trial", flush=True)
             sys.exit(ELSEWHERE)
         time.sleep(1)
 
@@ -82,7 +90,7 @@ def _check_file(submission: Path) -> Path:
 
 
 def _check_plan(submission: Path, check: str, folder: Path) -> None:
-    """The first task checks the submission's plan; all tasks act on what it found."""
+    """Check the plan in the first task of a submission; the others read its result."""
     if not check:
         return
     path = _check_file(submission)
@@ -102,11 +110,11 @@ def _check_plan(submission: Path, check: str, folder: Path) -> None:
 
 
 def after(submission: Path, exit_code: int, seconds: int) -> int:
-    """After a trial's processes have ended: write down how, and requeue it if it can go on.
+    """Write down how a trial's processes ended, and requeue the trial if it can continue.
 
     Args:
         submission: the file of the submission.
-        exit_code: srun's, not 0.
+        exit_code: of srun, not 0.
         seconds: since the batch script began.
 
     Returns:
@@ -119,7 +127,7 @@ def after(submission: Path, exit_code: int, seconds: int) -> int:
     over = exit_code == ELSEWHERE or before.state not in ("pending", "interrupted")
     if over or read_json(_check_file(submission)):  # a refused plan stays refused
         return exit_code
-    # A trial that was stopped in good order says so itself, whatever became of its other ranks.
+    # A trial that saved its state and stopped has written so, whatever its other processes did.
     stopped = exit_code in STOPS or before.progress.get("state") == "interrupted"
     if stopped:
         reason = before.reason or "stopped before it began"
@@ -136,7 +144,7 @@ def after(submission: Path, exit_code: int, seconds: int) -> int:
 
 
 def _requeue(folder: Path, reason: str, kind: str, most: int) -> None:
-    """Put this task back into the queue, unless that was done ``most`` times for this ``kind``."""
+    """Requeue this task, unless it was requeued ``most`` times for this ``kind`` of end."""
     array = os.environ.get("SLURM_ARRAY_JOB_ID")
     job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ["SLURM_JOB_ID"]
     noted = read_status(folder).get("requeues", [])
@@ -156,7 +164,7 @@ def _requeue(folder: Path, reason: str, kind: str, most: int) -> None:
 
 
 def write_report(work_dir: str, command: Sequence[str]) -> None:
-    """The last job of a submission: write down how the tasks ended and run ``command``."""
+    """The last job of a submission: write why tasks ended, then run ``command``."""
     try:
         wait_while_completing(Path(work_dir))
         settle(Path(work_dir))
