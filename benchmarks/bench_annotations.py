@@ -19,8 +19,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from ablations.data.coco import COCO_CLASSES
 from ablations.machine import description as machine
 

@@ -17,7 +17,7 @@ import multiprocessing
 import os
 import threading
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -45,6 +45,9 @@ ENOUGH_FOR_PROCESSES = 8
 FEWEST_GROUPS = 8
 """Groups below which no interval over groups is given. From here on its simulated coverage stayed
 within two points of 95 % (reports/benchmarks/coverage.md)."""
+
+UNREADABLE = (ValueError, OSError, KeyError, TypeError, IndexError)
+"""What reading a damaged file raises."""
 
 
 @dataclass(frozen=True)
@@ -86,30 +89,41 @@ class _Job:
     group_key: str | None = None  # where the groups of the images are drawn
 
 
-def resample_study(study: Study) -> Resamples:
+def resample_study(study: Study, say: Callable[[str], None] = lambda _line: None) -> Resamples:
     """Resampled AP of the study's finished trials that kept their predictions.
 
     What was computed is kept in the sweep's ``resamples`` folder by the predictions' checksum.
 
-    Raises:
-        ValueError: a file of predictions is damaged or is not the one that its record describes.
+    Args:
+        study: the trials.
+        say: called with a line for each trial that is left out, because its predictions or their
+            annotations are damaged or are not what its record describes.
     """
     jobs = [job for state in _chosen(study) if (job := _job(state)) is not None]
-    if not jobs:
-        return Resamples()
     key = group_key(study)
-    groups = find_groups(_truth(jobs[0].annotations), jobs[0].predictions, key)
+    groups = _groups(jobs, key)
     if groups is not None:
         jobs = [_grouped(job, key) for job in jobs]
     if Resamples({}, groups).too_few_groups:
         _truth.cache_clear()
         return Resamples({}, groups)
-    missing = [job for job in jobs if not job.cache.is_file()]
-    fresh = _compute_all(missing)
+    known = {job.key: values for job in jobs if (values := _load(job)) is not None}
+    missing = [job for job in jobs if job.key not in known]
+    for job, found in zip(missing, _compute_all(missing), strict=True):
+        if isinstance(found, str):
+            say(found)
+        else:
+            known[job.key] = found
     _truth.cache_clear()
-    computed = {job.key: values for job, values in zip(missing, fresh, strict=True)}
-    ap = {job.key: computed[job.key] if job.key in computed else _load(job) for job in jobs}
-    return Resamples(ap, groups)
+    return Resamples({job.key: known[job.key] for job in jobs if job.key in known}, groups)
+
+
+def _groups(jobs: list[_Job], key: str) -> ImageGroups | None:
+    """The groups of the images, from the first trial whose files can be read."""
+    for job in jobs:
+        with contextlib.suppress(*UNREADABLE):
+            return find_groups(_truth(job.annotations), job.predictions, key)
+    return None
 
 
 def mean_over(resamples: Resamples, label: str, seeds: Iterable[int]) -> NDArray[np.float64] | None:
@@ -166,14 +180,23 @@ def _job(state: TrialState) -> _Job | None:
     )
 
 
-def _compute_all(jobs: list[_Job]) -> list[NDArray[np.float64]]:
-    """On all cores, where it is worth a pool and forking is safe (a single thread)."""
+def _compute_all(jobs: list[_Job]) -> list[NDArray[np.float64] | str]:
+    """Resampled AP, or why there is none, of each job; on all cores, where it is worth a pool and
+    forking is safe (a single thread)."""
     workers = len(os.sched_getaffinity(0))
     if len(jobs) < ENOUGH_FOR_PROCESSES or workers == 1 or threading.active_count() > 1:
-        return [_compute(job) for job in jobs]
+        return [_attempt(job) for job in jobs]
     context = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        return list(pool.map(_compute, jobs))
+        return list(pool.map(_attempt, jobs))
+
+
+def _attempt(job: _Job) -> NDArray[np.float64] | str:
+    try:
+        return _compute(job)
+    except UNREADABLE as error:
+        text = " ".join(str(error).split())
+        return f"no {text}" if isinstance(error, KeyError) else text
 
 
 def _compute(job: _Job) -> NDArray[np.float64]:
@@ -211,5 +234,10 @@ def _grouped(job: _Job, key: str) -> _Job:
     return replace(job, group_key=key, cache=job.cache.with_stem(f"{job.cache.stem}-by-{digest}"))
 
 
-def _load(job: _Job) -> NDArray[np.float64]:
-    return np.load(job.cache, allow_pickle=False)
+def _load(job: _Job) -> NDArray[np.float64] | None:
+    """What an earlier report has computed, if it is there and whole."""
+    try:
+        values = np.load(job.cache, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return values if values.shape == (RESAMPLES,) else None

@@ -86,7 +86,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     if 0 < gpus < args.gpus_per_trial:
         parser.error(f"--gpus-per-trial is {args.gpus_per_trial}; this machine has {gpus}")
     args.seeds = list(dict.fromkeys(args.seeds))
-    args.wandb = wandb_names.mode(args.wandb)
+    try:
+        args.wandb = wandb_names.mode(args.wandb)
+    except ValueError as error:
+        parser.error(str(error))
     if args.workers is None and args.launcher == "local":
         args.workers = default_workers(args.gpus_per_trial)
     return args

@@ -3,6 +3,7 @@
 import copy
 from typing import Any
 
+from ablations.store.config import schedulers
 from ablations.sweep.errors import UsageError
 
 SMOKE_ITERATIONS = 30
@@ -42,7 +43,7 @@ def rescale(config: dict[str, Any], iterations: int) -> dict[str, Any]:
         if key in train:
             train[key] = scaled(train[key])
     train["max_iters"] = iterations
-    for scheduler in config.get("param_scheduler") or []:
+    for scheduler in schedulers(config):
         if scheduler.get("by_epoch", True):
             raise UsageError(f"the schedule {scheduler.get('type')} counts epochs; set by_epoch")
         for key in _POINTS:

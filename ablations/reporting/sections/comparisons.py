@@ -31,6 +31,7 @@ from ablations.reporting.sections.section import Section, heading, paragraphs, p
 from ablations.reporting.tables import MISSING, Table, number, signed, with_half_width
 
 RESOLVED = (0.3, 0.5, 1.0, 2.0)
+MOST_LINES = 5  # of what cannot be read
 MOST_CELLS = 40
 """Beyond this many cells the figure of the differences is left out: nobody could read it."""
 
@@ -39,9 +40,11 @@ def comparisons(study: Study, figures: FigureWriter) -> Section:
     """Baseline, best cell, seeds needed, agreement with the paper."""
     if study.finished.empty:
         return Section("")
-    resamples = resample_study(study)
+    left_out: dict[str, None] = {}
+    resamples = resample_study(study, lambda line: left_out.setdefault(line))
     sections = [
         _baseline(study, resamples, figures),
+        Section(_unreadable(list(left_out))),
         _best(study, resamples),
         _seeds(study),
         _paper(study),
@@ -50,6 +53,13 @@ def comparisons(study: Study, figures: FigureWriter) -> Section:
         paragraphs(*(section.text for section in sections)),
         [table for section in sections for table in section.tables],
     )
+
+
+def _unreadable(lines: list[str]) -> str:
+    if not lines:
+        return ""
+    more = f"; and {len(lines) - MOST_LINES} more" if len(lines) > MOST_LINES else ""
+    return f"Left out of the resampling of images: {'; '.join(lines[:MOST_LINES])}{more}."
 
 
 def _baseline(study: Study, resamples: Resamples, figures: FigureWriter) -> Section:

@@ -2,9 +2,12 @@
 
 from ablations.analysis.comparisons import ALPHA
 from ablations.analysis.looks import looks
+from ablations.analysis.merge import code_states, mixed_cells
 from ablations.analysis.study import Study
 from ablations.reporting.figures.writer import FigureWriter
 from ablations.reporting.sections.section import Section, paragraphs
+
+MOST_CELLS = 20  # in one line
 
 
 def summary(study: Study, figures: FigureWriter) -> Section:
@@ -23,7 +26,9 @@ def summary(study: Study, figures: FigureWriter) -> Section:
         if any(manifest.options.get("smoke") for manifest in study.manifests)
         else ""
     )
-    return Section(paragraphs(smoke, scope, _one_seed(study), _looks(study), chosen))
+    return Section(
+        paragraphs(smoke, scope, _one_seed(study), _looks(study), _mixed_code(study), chosen)
+    )
 
 
 def _looks(study: Study) -> str:
@@ -42,6 +47,18 @@ def _looks(study: Study) -> str:
         f"inequality; Armitage, McPherson and Rowe, 1969). To claim {100 * ALPHA:g} % all the "
         f"same, take p < {ALPHA / found.count:.3g} for it. If the number of seeds was fixed "
         "before the first one ran, nothing changes."
+    )
+
+
+def _mixed_code(study: Study) -> str:
+    mixed = mixed_cells(code_states(study.finished_states))
+    if not mixed:
+        return ""
+    more = f" and {len(mixed) - MOST_CELLS} more" if len(mixed) > MOST_CELLS else ""
+    return (
+        f"**Cells that average trials of different code:** {', '.join(mixed[:MOST_CELLS])}{more}. "
+        "This package's loss or training code changed between their seeds; "
+        "*How it was made* says which trials belong to which state of it."
     )
 
 
