@@ -1,6 +1,6 @@
 """Time the check of annotation files of train2017's size, and its memory.
 
-    python benchmarks/bench_annotations.py [--out reports/benchmarks/annotations.md]
+    python -m benchmarks.bench_annotations [--out reports/benchmarks/annotations.md]
 
 Fabricates 118,000 images (links to a few JPEG files) and 860,000 boxes with polygons, as COCO's
 file has them, and checks them in processes of their own. Some 2 GB of disk, for a minute or two.
@@ -18,6 +18,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+
+from ablations.data.coco import COCO_CLASSES
+from ablations.machine import description as machine
 
 IMAGES, BOXES = 118_000, 860_000
 VERTICES = 21  # of a polygon; with them the file is as large as COCO's
@@ -63,10 +66,8 @@ def fabricate(folder: Path, polygons: bool) -> Path:
     path = folder / "train.json"
     with path.open("w") as stream:
         stream.write('{"info": {}, "licenses": [], "images": ' + json.dumps(images))
-        names = [
-            {"id": c, "name": n, "supercategory": ""}
-            for c, n in zip(categories, classes(), strict=False)
-        ]
+        pairs = zip(categories, COCO_CLASSES, strict=True)
+        names = [{"id": id, "name": name, "supercategory": ""} for id, name in pairs]
         stream.write(', "categories": ' + json.dumps(names) + ', "annotations": [')
         for number, (box, owner, kind) in enumerate(zip(boxes, owners, kinds, strict=True)):
             x, y, w, h = box
@@ -83,13 +84,6 @@ def fabricate(folder: Path, polygons: bool) -> Path:
             stream.write((", " if number else "") + json.dumps(entry))
         stream.write("]}")
     return path
-
-
-def classes() -> tuple[str, ...]:
-    """COCO's."""
-    from ablations.data.coco import COCO_CLASSES
-
-    return COCO_CLASSES
 
 
 def fabricate_images(folder: Path) -> None:
@@ -123,17 +117,16 @@ def report(rows: dict[str, tuple[float, dict[str, float]]]) -> str:
         f"| {name} | {megabytes:,.0f} | {found['s']:.1f} | {found['cpu']:.1f} | {found['gb']:.2f} |"
         for name, (megabytes, found) in rows.items()
     ]
-    from ablations.machine import description as machine
-
+    today = datetime.datetime.now(datetime.UTC)
     return f"""# The check of annotation files
 
-Written by `python -m benchmarks.bench_annotations`, {datetime.date.today().isoformat()}:
-{machine()}, shared with other work.
+Written by `python -m benchmarks.bench_annotations` on {today:%Y-%m-%d}, {machine()}.
+Where other work ran at the same time, CPU seconds are to be read, not seconds.
 
 {IMAGES:,} images and {BOXES:,} boxes, as many as COCO's train2017. Promised: 10 s and 2 GB.
-Included are reading and hashing the file, the existence and header of every image, and writing
-and hashing the checked file. Decoding images is apart: it takes as long as the images are large, and is done
-for all of them only where that takes less than a minute.
+Included are reading and hashing the file, the existence and header of every image, and writing and
+hashing the checked file. Decoding images is apart: it takes as long as the images are large, and is
+done for all of them only where that takes less than a minute. `again` knows the images from before.
 
 | | MB | s | CPU s | peak GB |
 | --- | ---: | ---: | ---: | ---: |

@@ -49,6 +49,7 @@ setting = (
 # For --dry-run, until trials of the sweep have finished.
 expected_cost = dict(
     trial_s=44,
+    paired_sd=0.35,  # of one seed, in AP; five cells and four seeds
     iterations=max_iters,
     device="one core of an AMD EPYC",
     source="the least disturbed of the trials that chose the setting, two at a time, 2026-11-25",

@@ -1,4 +1,4 @@
-"""How far the study's order of the cells agrees with the paper's."""
+"""Agreement between the study's order of the cells and the paper's."""
 
 from dataclasses import dataclass
 
@@ -13,9 +13,9 @@ from ablations.analysis.comparisons import ALPHA, Pairs
 class Agreement:
     """Kendall's tau over the pairs of ``cells`` that the paper ranks, and Spearman's rho.
 
-    ``[low, high]`` contains tau's true value with 95 % confidence: pairs that the seeds cannot tell
-    apart (after Holm's correction over these pairs) may have either order. The paper's own order
-    is taken as it is printed, though it has one seed a cell.
+    ``[low, high]`` contains tau's true value with 95 % confidence: pairs that the seeds cannot
+    distinguish (after Holm's correction over these pairs) may have either order. The paper's order
+    is taken as printed, although it has one seed a cell.
     """
 
     cells: int

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ablations.analysis.seeds import seed_interval
+from ablations.analysis.seeds import adjusted_means, seed_interval, unequal_seeds
 from ablations.analysis.study import Study, gamma_alpha_labels
 from ablations.store.record import METRICS
 
@@ -69,9 +69,11 @@ class BestAlpha:
 
 
 def best_alpha_by_gamma(study: Study, cells: pd.DataFrame) -> list[BestAlpha]:
-    """Table 2: for every gamma, ascending, the best alpha by ``cells["AP"]``."""
+    """Table 2: for every gamma, ascending, the best alpha by the mean AP (``adjusted_means``, where
+    the cells have unequal seeds; otherwise ``cells["AP"]``)."""
     pairs = gamma_alpha_labels(study)
-    mean = cells["AP"].to_dict()
+    values = study.values()
+    mean = (adjusted_means(values) if unequal_seeds(values) else cells["AP"]).to_dict()
     tried: dict[float, list[tuple[float, float, str]]] = {gamma: [] for gamma, _ in sorted(pairs)}
     for (gamma, alpha), label in pairs.items():
         if np.isfinite(ap := float(mean[label])):

@@ -12,9 +12,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ablations.analysis.image_bootstrap import Resamples, mean_over
-from ablations.analysis.seeds import half_width, holm, p_value, seed_interval, seeds_needed
+from ablations.analysis.seeds import (
+    adjusted_means,
+    half_width,
+    holm,
+    p_value,
+    seed_interval,
+    seeds_needed,
+)
 from ablations.analysis.study import Study
-from ablations.analysis.variances import moderate
+from ablations.analysis.variances import moderate, noisier_cells
 
 ALPHA = 0.05
 MOST_PAIRS = 20_000
@@ -27,10 +34,10 @@ def against_baseline(study: Study, resamples: Resamples, metric: str = "AP") -> 
 
     Columns: ``label``, ``seeds`` (n that both have), ``difference`` (mean over them; NaN for none),
     ``sd`` (of one seed's difference), ``half_seeds`` (half-width of the 95 % t interval: another
-    training, the same images), ``image_sd`` (of the mean difference under resampled images),
-    ``half_total`` (both sources), ``p`` (of half_total's interval; of half_seeds' where images were
-    not resampled), ``half_unpaired`` (Welch's, for comparison), ``seeds_needed`` (to find a
-    difference of this size with 80 % power). NaN where seeds or resamples are lacking.
+    training, the same images), ``image_sd`` (of the mean difference under resampled images or
+    groups of them), ``half_total`` (both sources), ``p`` (of half_total's interval; of half_seeds'
+    where images were not resampled), ``half_unpaired`` (Welch's, for comparison), ``seeds_needed``
+    (to find a difference of this size with 80 % power). NaN where seeds or resamples are lacking.
     """
     if study.baseline is None:
         return pd.DataFrame()
@@ -52,8 +59,8 @@ def against_baseline(study: Study, resamples: Resamples, metric: str = "AP") -> 
     rows["half_seeds"] = found.half_width
     rows["image_sd"] = image_sd
     n = np.maximum(found.n, 1)
-    rows["half_total"] = half_width(found.sd, n, image_sd)
-    rows["p"] = p_value(found.mean, found.sd, n, np.nan_to_num(image_sd))
+    rows["half_total"] = half_width(found.sd, n, image_sd, image_df=resamples.df)
+    rows["p"] = p_value(found.mean, found.sd, n, np.nan_to_num(image_sd), image_df=resamples.df)
     rows["half_unpaired"] = _welch(table, base)
     rows["seeds_needed"] = seeds_needed(found.mean, found.sd)
     return rows
@@ -95,24 +102,48 @@ def all_pairs(values: pd.DataFrame, resamples: Resamples | None = None) -> Pairs
     count = len(labels) * (len(labels) - 1) // 2
     few = count <= MOST_PAIRS
     first, second = np.triu_indices(len(labels), 1) if few else _with_best(table)
-    more = _sampled(len(labels)) if not few else np.empty((2, 0), dtype=np.int64)
-    difference, n, variance = _differences(table, first, second)
-    _, more_n, more_variance = _differences(table, *more)
-    most = max((np.isfinite(table).any(axis=1).sum() - 1) * (n.max(initial=1) - 1), 1)
-    moderated = moderate(
-        np.concatenate([variance, more_variance]), np.concatenate([n, more_n]) - 1, float(most)
-    )
-    sd, df = np.sqrt(moderated.variances[: len(n)]), moderated.df[: len(n)]
-    image_sd = _pair_image_sd(resamples or {}, kept, first, second)
-    p = p_value(difference, sd, np.maximum(n, 1), image_sd, np.maximum(df, 1))
+    more = None if few else _sampled(len(labels))
+    difference, n, sd, df = pair_spreads(table, first, second, more)
+    resamples = resamples or Resamples()
+    image_sd = _pair_image_sd(resamples, kept, first, second)
+    p = p_value(difference, sd, np.maximum(n, 1), image_sd, np.maximum(df, 1), resamples.df)
     p = np.where(n > 1, p, np.nan)
     adjusted = holm(p) if few else np.minimum(p * count, 1.0)
     return Pairs(labels, first, second, difference, n, sd, df, image_sd, adjusted)
 
 
+def pair_spreads(
+    table: NDArray[np.float64],
+    first: NDArray[np.int64],
+    second: NDArray[np.int64],
+    more: NDArray[np.int64] | None = None,
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Mean paired difference, seeds that both have, standard deviation of one difference and its
+    degrees of freedom: [pairs] each.
+
+    Variances are moderated, but a pair with a cell that is noisier than the rest keeps its own.
+
+    Args:
+        table: values [cells, seeds], each cell with one at least.
+        first: a cell of each pair, [pairs].
+        second: the other.
+        more: pairs [2, more] that are not compared and inform the common variance too.
+    """
+    difference, n, variance = _differences(table, first, second)
+    pairs = np.stack([first, second]) if more is None else np.hstack([[first, second], more])
+    _, all_n, variances = _differences(table, *pairs) if more is not None else (0, n, variance)
+    noisy = noisier_cells(table)
+    most = max((len(table) - 1) * (n.max(initial=1) - 1), 1)
+    # Noisy pairs stay among those that make the common variance: another may have gone unseen.
+    moderated = moderate(variances, all_n - 1, float(most))
+    apart = noisy[first] | noisy[second]
+    shared = np.where(apart, variance, moderated.variances[: len(n)])
+    return difference, n, np.sqrt(shared), np.where(apart, n - 1.0, moderated.df[: len(n)])
+
+
 def _with_best(table: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The pairs of each row of ``table`` [cells, seeds] with that of the highest mean."""
-    best = int(np.argmax(seed_interval(table).mean))
+    """The pairs of each row of ``table`` [cells, seeds] with that of the highest adjusted mean."""
+    best = int(np.argmax(adjusted_means(pd.DataFrame(table))))
     others = np.delete(np.arange(len(table)), best)
     return others, np.full_like(others, best)
 
@@ -142,14 +173,14 @@ def against_best(study: Study, resamples: Resamples, metric: str = "AP") -> pd.D
     "cannot be told apart", at the 5 % level.
     """
     values = study.values(metric)
-    means = values.mean(axis=1).dropna()
+    means = adjusted_means(values).dropna()
     columns = ["label", "difference", "p_seeds", "p_total", "verdict"]
     if means.empty:
         return pd.DataFrame(columns=columns)
     best = str(means.idxmax())
     seeds = all_pairs(values)
-    total = all_pairs(values, resamples) if resamples else None
-    resampled = {label for label, _ in resamples}
+    total = all_pairs(values, resamples) if resamples.ap else None
+    resampled = {label for label, _ in resamples.ap}
     at = seeds.labels.index(best)
     rows: dict[str, list[object]] = {best: [best, 0.0, np.nan, np.nan, "best mean"]}
     for i in np.flatnonzero((seeds.first == at) | (seeds.second == at)):
@@ -180,9 +211,9 @@ def against_every_baseline(
     or "not compared" (no seed in common, or too many cells to compare all pairs).
     """
     values = study.values(metric)
-    resampled = {label for label, _ in resamples}
+    resampled = {label for label, _ in resamples.ap}
     seeds = all_pairs(values)
-    total = all_pairs(values, resamples) if resamples else None
+    total = all_pairs(values, resamples) if resamples.ap else None
     known = [str(label) for label in values.dropna(how="all").index]
     frames = {}
     for label in known if baselines is None else [name for name in known if name in baselines]:
@@ -193,7 +224,9 @@ def against_every_baseline(
         frame["p_seeds"] = [p_seeds.get(name, np.nan) for name in others]
         frame["p_total"] = [p_total.get(n, np.nan) if n in resampled else np.nan for n in others]
         frame["verdict"] = [
-            _verdict(difference, p, wider, bool(resamples)) if name in p_seeds else "not compared"
+            _verdict(difference, p, wider, bool(resamples.ap))
+            if name in p_seeds
+            else "not compared"
             for name, difference, p, wider in zip(
                 others, frame["difference"], frame["p_seeds"], frame["p_total"], strict=True
             )
@@ -239,9 +272,9 @@ def paired_sd(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _image_sd(resamples: Resamples, label: str, base: str, seeds: pd.Index) -> float:
-    shared = [int(s) for s in seeds if (label, s) in resamples and (base, s) in resamples]
+    shared = [int(s) for s in seeds if {(label, s), (base, s)} <= resamples.ap.keys()]
     mine, theirs = mean_over(resamples, label, shared), mean_over(resamples, base, shared)
-    return np.nan if mine is None or theirs is None else float((mine - theirs).std(ddof=1))
+    return np.nan if mine is None or theirs is None else resamples.sd(mine - theirs)
 
 
 def _pair_image_sd(
@@ -261,7 +294,8 @@ def _pair_image_sd(
     one, other = place[first], place[second]
     variance = np.diag(covariance)
     spread = variance[one] + variance[other] - 2 * covariance[one, other]
-    return np.where((one >= 0) & (other >= 0), np.sqrt(np.maximum(spread, 0.0)), 0.0)
+    sd = np.sqrt(np.maximum(spread, 0.0)) * resamples.inflation
+    return np.where((one >= 0) & (other >= 0), sd, 0.0)
 
 
 def _welch(table: NDArray[np.float64], base: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -6,7 +6,8 @@ Columns of a frame of trials, in this order:
 - one column for each coordinate of the grid's points (``gamma``, ``alpha``, ...), missing where a
   point has no such coordinate; a coordinate that carries the name of another column is written as
   ``point.<name>``;
-- ``state``: pending, running, interrupted, finished, diverged or failed, and ``reason``;
+- ``state``: pending, running, interrupted, finished, diverged, failed or damaged (its
+  record cannot be read), and ``reason``;
 - ``taken_from``: the sweep that trained the trial, missing where that is its own;
 - ``AP``, ``AP50``, ``AP75``, ``AP_S``, ``AP_M``, ``AP_L``: COCO box AP in percent;
 - ``iterations``, ``iteration_s`` (median), ``wall_s``, ``device_s`` (wall x processes), all in

@@ -3,24 +3,32 @@
 All trials are scored under the same resamples of the images, so differences are paired. Only the
 spread of the resampled AP is used: its mean lies above the plain AP (copies of an image make the
 ranking easier), by nearly as much on both sides of a difference.
+
+Images of one photograph, video, scene or site are not independent. Where the annotations give the
+group of an image (``ablations.analysis.image_groups``), groups are drawn instead, each with all its
+images. The spread over n groups comes out short by sqrt((n - 1) / n) and has n - 1 degrees of
+freedom, for which the interval makes up; of fewer than ``FEWEST_GROUPS`` there is none.
 """
 
 import contextlib
 import functools
+import hashlib
 import multiprocessing
 import os
 import threading
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ablations.analysis.image_groups import ImageGroups, find_groups, group_key, group_numbers
 from ablations.analysis.matching import match_trial
-from ablations.analysis.resampling import image_weights, resampled_ap
+from ablations.analysis.resampling import group_weights, image_weights, resampled_ap
+from ablations.analysis.seeds import adjusted_means
 from ablations.analysis.study import Study
 from ablations.store.files import read_json, sha256
 from ablations.store.record import PREDICTIONS
@@ -34,9 +42,40 @@ MAX_PREDICTION_BYTES = (
 )  # of predictions, where there are more trials than that: some seconds' work
 CACHE = "resamples"
 ENOUGH_FOR_PROCESSES = 8
+FEWEST_GROUPS = 8
+"""Groups below which no interval over groups is given. From here on its simulated coverage stayed
+within two points of 95 % (reports/benchmarks/coverage.md)."""
 
-Resamples = dict[tuple[str, int], NDArray[np.float64]]
-"""(label, seed) -> AP in percent under each resample, [RESAMPLES]."""
+UNREADABLE = (ValueError, OSError, KeyError, TypeError, IndexError)
+"""What reading a damaged file raises."""
+
+
+@dataclass(frozen=True)
+class Resamples:
+    """AP in percent under each resample, [RESAMPLES], by (label, seed): ``ap``; empty where nothing
+    was resampled. ``groups`` are the groups of images, where the annotations give them."""
+
+    ap: dict[tuple[str, int], NDArray[np.float64]] = field(default_factory=dict)
+    groups: ImageGroups | None = None
+
+    @property
+    def too_few_groups(self) -> bool:
+        """Whether there are groups, but too few for an interval."""
+        return self.groups is not None and self.groups.count < FEWEST_GROUPS
+
+    @property
+    def df(self) -> float:
+        """Degrees of freedom of the standard deviation over resamples."""
+        return np.inf if self.groups is None else self.groups.count - 1.0
+
+    def sd(self, values: NDArray[np.float64]) -> float:
+        """Standard deviation of a figure, from its ``values`` under each resample."""
+        return float(values.std(ddof=1)) * self.inflation
+
+    @property
+    def inflation(self) -> float:
+        """What a standard deviation over resamples has to be multiplied by."""
+        return 1.0 if self.groups is None else float(np.sqrt(self.groups.count / self.df))
 
 
 @dataclass(frozen=True)
@@ -47,27 +86,50 @@ class _Job:
     digest: str
     classes: tuple[str, ...]
     cache: Path
+    group_key: str | None = None  # where the groups of the images are drawn
 
 
-def resample_study(study: Study) -> Resamples:
+def resample_study(study: Study, say: Callable[[str], None] = lambda _line: None) -> Resamples:
     """Resampled AP of the study's finished trials that kept their predictions.
 
     What was computed is kept in the sweep's ``resamples`` folder by the predictions' checksum.
 
-    Raises:
-        ValueError: a file of predictions is damaged or is not the one that its record describes.
+    Args:
+        study: the trials.
+        say: called with a line for each trial that is left out, because its predictions or their
+            annotations are damaged or are not what its record describes.
     """
     jobs = [job for state in _chosen(study) if (job := _job(state)) is not None]
-    missing = [job for job in jobs if not job.cache.is_file()]
-    fresh = _compute_all(missing)
-    computed = {job.key: values for job, values in zip(missing, fresh, strict=True)}
-    return {job.key: computed[job.key] if job.key in computed else _load(job) for job in jobs}
+    key = group_key(study)
+    groups = _groups(jobs, key)
+    if groups is not None:
+        jobs = [_grouped(job, key) for job in jobs]
+    if Resamples({}, groups).too_few_groups:
+        _truth.cache_clear()
+        return Resamples({}, groups)
+    known = {job.key: values for job in jobs if (values := _load(job)) is not None}
+    missing = [job for job in jobs if job.key not in known]
+    for job, found in zip(missing, _compute_all(missing), strict=True):
+        if isinstance(found, str):
+            say(found)
+        else:
+            known[job.key] = found
+    _truth.cache_clear()
+    return Resamples({job.key: known[job.key] for job in jobs if job.key in known}, groups)
+
+
+def _groups(jobs: list[_Job], key: str) -> ImageGroups | None:
+    """The groups of the images, from the first trial whose files can be read."""
+    for job in jobs:
+        with contextlib.suppress(*UNREADABLE):
+            return find_groups(_truth(job.annotations), job.predictions, key)
+    return None
 
 
 def mean_over(resamples: Resamples, label: str, seeds: Iterable[int]) -> NDArray[np.float64] | None:
     """A cell's AP averaged over those of ``seeds`` that were resampled: [RESAMPLES], or ``None``
     where there are none."""
-    found = [resamples[label, seed] for seed in seeds if (label, seed) in resamples]
+    found = [resamples.ap[label, seed] for seed in seeds if (label, seed) in resamples.ap]
     return np.mean(found, axis=0) if found else None
 
 
@@ -83,7 +145,7 @@ def _chosen(study: Study) -> list[TrialState]:
         if state.state == "finished" and (state.folder / PREDICTIONS).is_file()
     ]
     order = {label: index for index, label in enumerate(study.labels)}
-    means = study.values().mean(axis=1)
+    means = adjusted_means(study.values())
     first = (study.baseline, means.idxmax() if means.notna().any() else None)
     kept.sort(
         key=lambda state: (
@@ -118,23 +180,30 @@ def _job(state: TrialState) -> _Job | None:
     )
 
 
-def _compute_all(jobs: list[_Job]) -> list[NDArray[np.float64]]:
-    """On all cores, where it is worth a pool and forking is safe (a single thread)."""
+def _compute_all(jobs: list[_Job]) -> list[NDArray[np.float64] | str]:
+    """Resampled AP, or why there is none, of each job; on all cores, where it is worth a pool and
+    forking is safe (a single thread)."""
     workers = len(os.sched_getaffinity(0))
     if len(jobs) < ENOUGH_FOR_PROCESSES or workers == 1 or threading.active_count() > 1:
-        values = [_compute(job) for job in jobs]
-        _truth.cache_clear()
-        return values
+        return [_attempt(job) for job in jobs]
     context = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        return list(pool.map(_compute, jobs))
+        return list(pool.map(_attempt, jobs))
+
+
+def _attempt(job: _Job) -> NDArray[np.float64] | str:
+    try:
+        return _compute(job)
+    except UNREADABLE as error:
+        text = " ".join(str(error).split())
+        return f"no {text}" if isinstance(error, KeyError) else text
 
 
 def _compute(job: _Job) -> NDArray[np.float64]:
     if sha256(job.predictions) != job.digest:
         raise ValueError(f"{job.predictions} is not the file that its record describes")
     matches = match_trial(job.annotations, job.predictions, job.classes, _truth)
-    weights = _weights(len(matches.image_ids))
+    weights = _weights(matches.image_ids.tobytes(), job.annotations, job.group_key)
     ap = resampled_ap(matches, weights, areas=1)[0].reshape(-1, RESAMPLES)
     values = 100 * np.nanmean(ap, axis=0)
     with contextlib.suppress(OSError):  # a read-only sweep: compute again next time
@@ -150,9 +219,25 @@ _truth = functools.lru_cache(maxsize=1)(read_json)
 
 
 @functools.lru_cache(maxsize=1)
-def _weights(images: int) -> NDArray[np.int32]:
-    return image_weights(images, RESAMPLES, np.random.default_rng(SEED))
+def _weights(image_ids: bytes, annotations: Path, key: str | None) -> NDArray[np.int32]:
+    """How often each image counts, [RESAMPLES, images], the same for every trial of a sweep."""
+    ids = np.frombuffer(image_ids, dtype=np.int64)
+    generator = np.random.default_rng(SEED)
+    if key is None:
+        return image_weights(len(ids), RESAMPLES, generator)
+    return group_weights(group_numbers(_truth(annotations), ids, key), RESAMPLES, generator)
 
 
-def _load(job: _Job) -> NDArray[np.float64]:
-    return np.load(job.cache, allow_pickle=False)
+def _grouped(job: _Job, key: str) -> _Job:
+    """The same trial under drawn groups: cached apart from what drawn images gave."""
+    digest = hashlib.sha256(key.encode()).hexdigest()[:8]
+    return replace(job, group_key=key, cache=job.cache.with_stem(f"{job.cache.stem}-by-{digest}"))
+
+
+def _load(job: _Job) -> NDArray[np.float64] | None:
+    """What an earlier report has computed, if it is there and whole."""
+    try:
+        values = np.load(job.cache, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return values if values.shape == (RESAMPLES,) else None

@@ -1,4 +1,4 @@
-"""A trial's training curve, thinned to what a figure can show."""
+"""A trial's training curve, averaged to the resolution of a figure."""
 
 from pathlib import Path
 

@@ -1,9 +1,9 @@
-"""Which detections are right: COCO's greedy matching, done once a trial and kept as arrays.
+"""COCO's greedy matching of detections to objects, done once for each trial, as arrays.
 
-The rules are those of pycocotools' ``COCOeval.evaluateImg`` for boxes: in an image and class,
-detections from the highest score to the lowest each take the free object of highest IoU at or above
-the threshold, an object that counts before one that is ignored (a crowd, or outside the area
-range); a detection left over counts as false unless its own area is outside the range.
+The rules are those of pycocotools' ``COCOeval.evaluateImg`` for boxes. In an image and class,
+detections are taken from the highest score to the lowest. Each gets the free object of highest IoU
+at or above the threshold, and an object that counts before one that is ignored (a crowd, or outside
+the area range). A detection without an object is false, unless its own area is outside the range.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,8 +28,9 @@ DETECTIONS = 100
 
 @dataclass(frozen=True)
 class Matches:
-    """The detections of one trial, class by class, in each from the highest score to the lowest
-    (equal scores in the order of their images, then as stored).
+    """The detections of one trial, sorted by class and then by falling score.
+
+    Equal scores are in the order of their images, then as stored.
 
     N detections, I images, K classes, A = 4 area ranges, T = 10 IoU thresholds.
     """
@@ -163,7 +164,7 @@ def _objects(
         np.array([a["bbox"] for a in chosen], dtype=np.float64).reshape(-1, 4),
         np.array([a["area"] for a in chosen], dtype=np.float64),
         np.array([bool(a.get("iscrowd", 0)) for a in chosen], dtype=bool),
-        # pycocotools takes a match to the id 0 for none, and equality with it is the point here.
+        # pycocotools treats a match with id 0 as no match; this must equal pycocotools.
         np.array([a["id"] != 0 for a in chosen], dtype=bool),
     )
 
@@ -171,7 +172,7 @@ def _objects(
 def _detections(
     found: dict[str, NDArray[Any]], images: NDArray[np.int64], categories: NDArray[np.int64]
 ) -> _Detections:
-    """Those of the images and classes that count, the best ``DETECTIONS`` of an image and class."""
+    """The boxes of the evaluated images and classes: the best ``DETECTIONS`` of each pair."""
     kept = np.flatnonzero(
         np.isin(found["image_id"], images) & np.isin(found["category_id"], categories)
     )
@@ -193,7 +194,7 @@ def _detections(
 
 
 def _spans(group: NDArray[np.int64]) -> dict[int, tuple[int, int]]:
-    """Where each value of a sorted array begins and ends."""
+    """Start and end of each value in a sorted array."""
     values, starts, sizes = np.unique(group, return_index=True, return_counts=True)
     ends = starts + sizes
     spans = zip(starts.tolist(), ends.tolist(), strict=True)
@@ -207,7 +208,7 @@ def _match_group(
     ignored: NDArray[np.bool_],
     counts_as_match: NDArray[np.bool_],
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """One image and class, all area ranges and thresholds at once.
+    """Match one image and class, for all area ranges and thresholds at once.
 
     Args:
         detections: [D, 4], best first.
@@ -224,14 +225,16 @@ def _match_group(
     matched = np.zeros((*shape, len(detections)), dtype=bool)
     true = np.zeros_like(matched)
     free = np.ones((*shape, len(objects)), dtype=bool)
-    preference = np.where(ignored, 0.0, 2.0)[:, None, :]  # what counts goes before what is ignored
+    preference = np.where(ignored, 0.0, 2.0)[
+        :, None, :
+    ]  # objects that count come before ignored ones
     last = len(objects) - 1
     area_index, threshold_index = np.arange(shape[0])[:, None], np.arange(shape[1])
     for index in np.flatnonzero(iou.max(axis=1) >= FLOOR[0]):
         row = iou[index]
         allowed = free & (row >= FLOOR[:, None])
         value = np.where(allowed, row + preference, -1.0)
-        pick = last - value[:, :, ::-1].argmax(axis=2)  # of equal ones the last
+        pick = last - value[:, :, ::-1].argmax(axis=2)  # the last of equal ones
         hit = allowed[area_index, threshold_index, pick]
         matched[:, :, index] = hit & counts_as_match[pick]
         true[:, :, index] = matched[:, :, index] & ~ignored[area_index, pick]

@@ -5,13 +5,16 @@ differ from cell to cell, but not between two trials of one cell; what is the sa
 one sweep must be the same over the other.
 """
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ablations.analysis.frames import Sweeps
 from ablations.store.states import TrialState
 
-PREFERENCE = ("finished", "diverged", "failed", "running", "interrupted", "pending")
+PREFERENCE = ("finished", "diverged", "failed", "running", "interrupted", "damaged", "pending")
 LOSS = "loss"
+OURS = "ablations."  # modules of this package
 DATA_KEYS = ("name", "version", "classes")
 
 
@@ -49,11 +52,49 @@ def comparable_facts(state: TrialState) -> dict[str, Any]:
         return {}
     prints: dict[str, Any] = {LOSS: record.loss}
     prints |= {f"protocol.{name}": value for name, value in record.protocol.items()}
+    # The package's own code may have changed in ways that do not matter: ``code_states`` tells.
+    users = {name: value for name, value in record.code.items() if not name.startswith(OURS)}
+    prints |= {f"code.{name}": value for name, value in users.items()}
     prints |= {f"data.{name}": record.data[name] for name in DATA_KEYS if name in record.data}
     for part in ("train", "val"):
         if part in record.data:
             prints[f"data.{part}.annotations"] = record.data[part].get("annotations")
     return prints
+
+
+@dataclass(frozen=True)
+class CodeState:
+    """One state of the package's loss and training code, and what was trained with it.
+
+    ``code`` holds its digests by part, empty for records from before they were kept; ``seeds`` are
+    those of each cell, by label; ``commits`` say where that code may be found.
+    """
+
+    code: dict[str, str]
+    commits: list[str]
+    seeds: dict[str, list[int]]
+
+
+def code_states(states: Iterable[TrialState]) -> list[CodeState]:
+    """The states of the package's code that records were made with, in order of appearance."""
+    found: dict[tuple[tuple[str, str], ...], CodeState] = {}
+    for state in states:
+        record = state.record
+        if record is None:
+            continue
+        code = {name: value for name, value in record.code.items() if name.startswith(OURS)}
+        one = found.setdefault(tuple(sorted(code.items())), CodeState(code, [], {}))
+        commit = str(record.git.get("commit", ""))
+        if commit and commit not in one.commits:
+            one.commits.append(commit)
+        one.seeds.setdefault(state.entry.label, []).append(state.entry.seed)
+    return list(found.values())
+
+
+def mixed_cells(found: Sequence[CodeState]) -> list[str]:
+    """Labels of the cells that average trials of several states of the code."""
+    labels = dict.fromkeys(label for one in found for label in one.seeds)
+    return [label for label in labels if sum(label in one.seeds for one in found) > 1]
 
 
 def _rank(state: TrialState) -> tuple[int, bool]:

@@ -40,13 +40,13 @@ The paper does not say how the losses of a batch are normalised (it speaks of on
 ``loss_normaliser`` is not compared."""
 
 OF_TABLE: dict[str, dict[str, Any]] = {"1d": {"depth": 101}}
-"""What other tables do differently."""
+"""The differences of other tables."""
 
 
 def differs_from_paper(
     protocol: dict[str, Any], table: str = "1b", varied: Iterable[str] = ()
 ) -> list[str]:
-    """What keeps ``protocol`` from being the paper's, one phrase a field; empty if nothing does.
+    """How ``protocol`` differs from the paper's, one phrase a field; empty if it does not.
 
     Args:
         protocol: ``record.protocol``.
@@ -63,7 +63,7 @@ def differs_from_paper(
 
 
 def study_differs_from_paper(study: Study) -> list[str]:
-    """The same for all records of a study; a study without records differs by having none."""
+    """The same for all records of a study. Having no records is a difference too."""
     protocols = [state.record.protocol for state in study.records if state.record is not None]
     if not protocols:
         return ["no trial has a record"]

@@ -31,6 +31,20 @@ def image_weights(images: int, resamples: int, generator: np.random.Generator) -
     return generator.multinomial(images, even, size=resamples).astype(np.int32)
 
 
+def group_weights(
+    groups: NDArray[np.int64], resamples: int, generator: np.random.Generator
+) -> NDArray[np.int32]:
+    """Multiplicities of images whose groups are drawn with replacement, as many as there are, each
+    with all its images: [resamples, images].
+
+    Args:
+        groups: the number of each image's group, from 0, [images].
+        resamples: rows.
+        generator: of the draws.
+    """
+    return image_weights(int(groups.max()) + 1, resamples, generator)[:, groups]
+
+
 def resampled_figures(
     matches: Matches, weights: NDArray[np.integer], threads: int = 1
 ) -> NDArray[np.float64]:

@@ -6,16 +6,19 @@ error are kept apart and then combined:
 - *training*: another seed would give another model. The variance of a mean over n seeds is s^2/n
   with n - 1 degrees of freedom;
 - *images*: another validation set would give another AP. Its variance comes from resampling the
-  images (``ablations.analysis.image_bootstrap``), the same images for both sides of a difference.
+  images, or the groups they come in (``ablations.analysis.image_bootstrap``), the same for both
+  sides of a difference.
 
 The combined half-width is the root of the sum of the squared half-widths,
-``sqrt((t s / sqrt(n))^2 + (z sigma_images)^2)``: exact when either source is absent. The
+``sqrt((t s / sqrt(n))^2 + (z sigma_images)^2)``, with Student's t in the place of z where groups
+were resampled: exact when either source is absent. The
 interaction of seed and image sits in both terms, so it errs on the wide side.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
@@ -55,12 +58,54 @@ def seed_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> SeedInte
     return SeedInterval(mean, sd, n, mean - half, mean + half)
 
 
+def additive(table: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Fit AP = cell + seed by least squares to ``table`` [cells, seeds], NaN left out.
+
+    Returns:
+        Cells [cells], NaN for those without a value: the mean that each would have over all seeds;
+        and seeds' shifts [seeds], of mean zero. Where some cells share no seed with others, not
+        even through a third, the shifts have mean zero in each such part, and cells of different
+        parts are compared by their plain means.
+    """
+    known = np.isfinite(table)
+    n = known.sum(axis=1)
+    filled, weight = np.where(known, table, 0.0), known.astype(np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = filled.sum(axis=1) / n
+        share = np.where(n[:, None] > 0, weight / n[:, None], 0.0)
+    # The cells are eliminated; what is left is the Laplacian of seeds that share cells.
+    normal = np.diag(weight.sum(axis=0)) - weight.T @ share
+    shift = np.linalg.pinv(normal, hermitian=True) @ (
+        filled.sum(axis=0) - weight.T @ np.where(n > 0, mean, 0.0)
+    )
+    return mean - share @ shift, shift
+
+
+def adjusted_means(values: pd.DataFrame) -> pd.Series:
+    """Means of cells that may be compared although a seed shifts all cells and not every cell has
+    every seed: one by row of ``values`` (``Study.values``), NaN without a value.
+
+    Plain means where the cells have equal seeds, else the cells of ``additive``.
+    """
+    if not unequal_seeds(values):
+        return values.mean(axis=1)
+    return pd.Series(additive(values.to_numpy(dtype=np.float64))[0], index=values.index)
+
+
+def unequal_seeds(values: pd.DataFrame) -> bool:
+    """Whether some cell with a value lacks a seed that another has."""
+    known = values.notna().to_numpy()
+    known = known[known.any(axis=1)]
+    return bool((known != known.any(axis=0)).any())
+
+
 def half_width(
     seed_sd: ArrayLike,
     n: ArrayLike,
     image_sd: ArrayLike = 0.0,
     df: ArrayLike | None = None,
     confidence: ArrayLike = CONFIDENCE,
+    image_df: float = np.inf,
 ) -> NDArray[np.float64]:
     """Half-width of the combined interval of a mean over ``n`` seeds; arguments broadcast.
 
@@ -70,11 +115,18 @@ def half_width(
         image_sd: standard deviation of the mean under resampled images.
         df: degrees of freedom of ``seed_sd``; n - 1 unless it was estimated from more.
         confidence: of the interval.
+        image_df: degrees of freedom of ``image_sd``; few where groups of images were resampled.
     """
     n = np.asarray(n, dtype=np.float64)
     tail = 0.5 + np.asarray(confidence) / 2
     training = stats.t.ppf(tail, n - 1 if df is None else df) * seed_sd / np.sqrt(n)
-    return np.hypot(training, stats.norm.ppf(tail) * np.asarray(image_sd))
+    images = _image_quantile(0.5 - np.asarray(confidence) / 2, image_df) * np.asarray(image_sd)
+    return np.hypot(training, images)
+
+
+def _image_quantile(tail: ArrayLike, df: float) -> NDArray[np.float64]:
+    """What a standard normal, or Student's t, exceeds with probability ``tail``."""
+    return stats.norm.isf(tail) if np.isinf(df) else stats.t.isf(tail, df)
 
 
 def p_value(
@@ -83,6 +135,7 @@ def p_value(
     n: ArrayLike,
     image_sd: ArrayLike = 0.0,
     df: ArrayLike | None = None,
+    image_df: float = np.inf,
 ) -> NDArray[np.float64]:
     """Two-sided p of ``difference``: one minus the confidence at which the combined interval just
     reaches zero (found by bisection on the log of p). Arguments broadcast; NaN stays NaN."""
@@ -99,7 +152,8 @@ def p_value(
         middle = (low + high) / 2
         tail = np.exp(middle) / 2
         reach = np.hypot(
-            stats.t.isf(tail, freedom) * sd / np.sqrt(seeds), stats.norm.isf(tail) * images
+            stats.t.isf(tail, freedom) * sd / np.sqrt(seeds),
+            _image_quantile(tail, image_df) * images,
         )
         wide = reach >= size  # no difference at all has p = 1, even without any spread
         low, high = np.where(wide, middle, low), np.where(wide, high, middle)
@@ -126,7 +180,8 @@ def power(
     n = np.asarray(n, dtype=np.float64)
     shift = np.abs(difference) / np.asarray(seed_sd) * np.sqrt(n)
     critical = stats.t.isf(alpha / 2, n - 1)
-    return stats.nct.sf(critical, n - 1, shift) + stats.nct.cdf(-critical, n - 1, shift)
+    # Below -critical, mirrored: scipy's cdf is NaN there for large shifts.
+    return stats.nct.sf(critical, n - 1, shift) + stats.nct.sf(critical, n - 1, -shift)
 
 
 def seeds_needed(

@@ -53,6 +53,11 @@ class Study:
         """The states that have a record, in planned order."""
         return [state for state in self.states if state.record is not None]
 
+    @property
+    def finished_states(self) -> list[TrialState]:
+        """The states that finished, in planned order."""
+        return [state for state in self.records if state.state == "finished"]
+
     def state_of(self, label: str, seed: int) -> TrialState | None:
         """The trial of a cell and seed, if it was planned."""
         for state in self.states:

@@ -9,17 +9,22 @@ they are nearly pooled; if they differ, each stays by itself.
 The comparisons here are pairs of cells, and pairs share cells, so they know less than their number
 says. Only a third of the degrees of freedom that the method would lend is therefore lent: simulated
 sweeps then keep their error rate also where a quarter of the cells is three times as noisy as the
-rest, or one cell five times (reports/benchmarks/coverage.md).
+rest. A single noisy cell is another matter: the common variance is far below that of its pairs. So
+cells are tested for it (``noisier_cells``), and a pair with such a cell keeps its own variance
+(reports/benchmarks/coverage.md).
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, special
+from scipy import optimize, special, stats
+
+from ablations.analysis.seeds import additive
 
 LENT = 1 / 3  # share of the prior degrees of freedom that is used
 FEWEST = 3  # comparisons below which nothing is borrowed
+NOISIER = 0.05  # level at which a cell is found noisier than the rest
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,37 @@ def moderate(variances: ArrayLike, df: ArrayLike, most: float) -> Moderated:
     lent = LENT * min(prior, most)
     shrunk = (lent * location + d * s2) / (lent + d)
     return Moderated(np.where(known, shrunk, s2), np.where(known, np.minimum(lent + d, most), d))
+
+
+def noisier_cells(table: NDArray[np.float64], level: float = NOISIER) -> NDArray[np.bool_]:
+    """Cells whose residuals vary more than those of the rest, by an F test each: bool [cells].
+
+    A cell's residual is what is left of its difference from the mean of the other cells, the rest's
+    is what is left after cells and seeds are fitted without it: independent, so the test is exact
+    for equal seeds and normal noise. It is not corrected for the number of cells: to miss a noisy
+    one costs the level, to take a quiet one for noisy only power.
+
+    Args:
+        table: values [cells, seeds]; NaN where there is none.
+        level: of each test.
+    """
+    known = np.isfinite(table)
+    n = known.sum(axis=1)
+    cells = int((n > 0).sum())
+    if cells < FEWEST or not (n > 1).any():
+        return np.zeros(len(table), dtype=bool)
+    cell, seed = additive(table)
+    residual = np.where(known, table - cell[:, None] - seed, 0.0)
+    # Fitting the cell together with the rest took 1 / cells of its sum of squares away.
+    own = (residual**2).sum(axis=1) * cells / (cells - 1)
+    rest = np.maximum((residual**2).sum() - own, 0.0)
+    own_df = np.maximum(n - 1, 0)
+    rest_df = known.sum() - n - (cells - 1) - (int(known.any(axis=0).sum()) - 1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = (own / own_df) / (rest / rest_df)
+        return np.where(
+            (own_df > 0) & (rest_df > 0), stats.f.sf(ratio, own_df, rest_df) < level, False
+        )
 
 
 def _inverse_trigamma(value: float) -> float:

@@ -6,8 +6,10 @@ import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
+from ablations.commands.output import until_closed
 from ablations.reporting.page.write import PAGE
 from ablations.reporting.report import write_report
+from ablations.store import wandb_names
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -27,12 +29,15 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+@until_closed
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns 0 (written), 1 (not all was uploaded) or 2 (bad input)."""
     options = parse(arguments)
     names = dict.fromkeys(folder.resolve().name for folder in options.work_dirs)
     out = options.out or Path("reports") / "+".join(names)
     try:
+        if options.wandb:
+            wandb_names.mode()  # or it is refused
         path = write_report(options.work_dirs, out, options.baseline)
     except (ValueError, OSError) as error:
         print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
@@ -45,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.wandb:
         from ablations.reporting.wandb_dashboard import publish
 
-        return 0 if publish(options.work_dirs, out) else 1
+        return 0 if publish(options.work_dirs, out, options.baseline) else 1
     return 0
 
 

@@ -12,10 +12,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ablations.commands.output import until_closed
 from ablations.sweep.launchers.slurm.queue import SlurmDownError, cancel
 from ablations.sweep.overview import show
 
 
+@until_closed
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     parser = argparse.ArgumentParser(description="Show the state of a sweep.")
@@ -28,6 +30,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"cancelled: {', '.join(cancelled) or 'nothing was queued or running'}")
             return 0
         return 1 if show(args.work_dir, Console(highlight=False)) else 0
-    except (FileNotFoundError, SlurmDownError) as error:
+    except (ValueError, FileNotFoundError, SlurmDownError) as error:
         print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
         return 2

@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ablations.commands.output import until_closed
 from ablations.shipped import command
 from ablations.store.lease import Lease, LeaseHeldError
 from ablations.store.manifest import Entry, trial_folder
-from ablations.store.record import CONFIG
+from ablations.store.record import CONFIG, DamagedRecordError
 from ablations.sweep import cli
 from ablations.sweep.display import Display
 from ablations.sweep.entry_points import EntryPoints
@@ -25,7 +26,12 @@ from ablations.sweep.launchers.launcher import Launch
 from ablations.sweep.preflight import preflight, preflight_without_torch
 from ablations.sweep.request import Request, check_continues, worth_sharing
 from ablations.sweep.wandb_upload import uploading
-from ablations.sweep.work_dir import command_line, set_failed_aside, write_sweep
+from ablations.sweep.work_dir import (
+    command_line,
+    set_failed_aside,
+    update_manifest,
+    write_sweep,
+)
 
 REPORTS = Path("reports")
 UPLOADER = "ablations.reporting.wandb_sync"
@@ -34,16 +40,18 @@ TRAINING = EntryPoints(
     check_configs="ablations.training.preflight:check_configs",
     check_planned="ablations.training.preflight:check_planned",
     fetch_weights="ablations.training.preflight:fetch_weights",
+    check_batches="ablations.training.first_batch:check_batches",
     share_data="ablations.training.shared_data:load",
     remember_code="ablations.training.code:remember",
 )
 
 
+@until_closed
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     try:
         return _run(cli.parse(arguments))
-    except (UsageError, LeaseHeldError) as error:
+    except (UsageError, LeaseHeldError, DamagedRecordError) as error:
         print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -63,7 +71,7 @@ def _run(args: Any) -> int:
         if args.retry_failed:
             set_failed_aside(request)
         todo = cli.unfinished(request)
-        changed = bool(todo)
+        changed = bool(todo) or update_manifest(request)
         share = launcher.trains_here and worth_sharing(request, len(todo))
         if todo:
             _prepare(request, launcher.trains_here, share, args.check_images)

@@ -1,5 +1,6 @@
 """The validation images that trials were scored on, where they are at hand."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,21 @@ def images_folder(state: TrialState) -> Path | None:
     return None
 
 
-def chosen_images(truth: dict[str, Any], folder: Path, most: int) -> list[dict[str, Any]]:
-    """The first ``most`` images with two objects or more, of those that ``folder`` holds."""
+def chosen_images(
+    truth: dict[str, Any], folder: Path, most: int
+) -> list[tuple[dict[str, Any], NDArray[np.uint8]]]:
+    """The first ``most`` images with two objects or more that can be read, with their pixels
+    [H, W, 3]."""
     counts = pd.Series([entry["image_id"] for entry in truth["annotations"]]).value_counts()
     several = set(counts[counts >= 2].index)
-    images = sorted(truth["images"], key=lambda image: image["id"])
-    there = (i for i in images if i["id"] in several and (folder / i["file_name"]).is_file())
-    return [image for image, _ in zip(there, range(most), strict=False)]
+    chosen: list[tuple[dict[str, Any], NDArray[np.uint8]]] = []
+    for image in sorted(truth["images"], key=lambda image: image["id"]):
+        if len(chosen) == most:
+            break
+        if image["id"] in several and (folder / image["file_name"]).is_file():
+            with contextlib.suppress(OSError, ValueError):  # a damaged one
+                chosen.append((image, read_pixels(folder / image["file_name"])))
+    return chosen
 
 
 def read_pixels(path: Path) -> NDArray[np.uint8]:

@@ -107,7 +107,10 @@ def _cdf_charts(study: Study) -> dict[str, Any]:
     state = figure_4_trial(study)
     if state is None:
         return {}
-    sample = read_logits(state.folder / PROBABILITIES)
+    try:
+        sample = read_logits(state.folder / PROBABILITIES)
+    except ValueError:  # the report says what is wrong with it
+        return {}
     charts = {}
     for kind in _CDF_KINDS:
         counts = getattr(sample, kind)
@@ -269,17 +272,22 @@ def save(study: Study, work_dirs: Sequence[Path], out: Path) -> str:
     return str(dashboard.url)
 
 
-def publish(work_dirs: Sequence[Path], out: Path) -> bool:
+def publish(work_dirs: Sequence[Path], out: Path, baseline: str | None = None) -> bool:
     """Upload what W&B lacks of some sweeps and their report, and print the outcome.
 
     With ``WANDB_MODE=offline`` the report's run and the dashboard's specification are written, but
     nothing is uploaded. If the server does not answer, this ends after a limited time.
 
+    Args:
+        work_dirs: of the sweeps.
+        out: the report's folder.
+        baseline: the cell that the report compares with, where that is not the sweeps' own.
+
     Returns:
         Whether all uploads succeeded.
     """
     work_dirs = [work_dir.resolve() for work_dir in work_dirs]
-    study = load_study(work_dirs)
+    study = load_study(work_dirs, baseline)
     report = log_report(study, work_dirs, out)
     print(f"W&B: the dashboard's specification is in {write_specification(study, work_dirs, out)}")
     if os.environ.get("WANDB_MODE") in ("offline", "disabled"):
@@ -289,7 +297,7 @@ def publish(work_dirs: Sequence[Path], out: Path) -> bool:
     print(f"W&B: {outcome}")
     if report in outcome.failed:
         return False
-    problem, answer = _save_elsewhere(work_dirs, out)
+    problem, answer = _save_elsewhere(work_dirs, out, baseline)
     if problem:
         print(f"W&B: the dashboard was not saved: {answer}")
     else:
@@ -303,10 +311,11 @@ def artifact_address(dashboard: str, report: str) -> str:
     return f"{dashboard.partition('?')[0]}/artifacts/{REPORT_TYPE}/{REPORT_TYPE}-{report}"
 
 
-def _save_elsewhere(work_dirs: Sequence[Path], out: Path) -> tuple[bool, str]:
+def _save_elsewhere(work_dirs: Sequence[Path], out: Path, baseline: str | None) -> tuple[bool, str]:
     """Call ``save`` in a process with a time limit; returns whether it failed, and a line."""
     module = [sys.executable, "-m", "ablations.reporting.wandb_dashboard"]
     command = [*module, *map(str, work_dirs), "--report", str(out.resolve())]
+    command += ["--baseline", baseline] if baseline is not None else []
     root = str(Path(__file__).parents[2])
     try:
         done = subprocess.run(
@@ -323,9 +332,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Save the dashboard of some sweeps in W&B.")
     parser.add_argument("work_dirs", nargs="+", type=Path)
     parser.add_argument("--report", required=True, type=Path)
+    parser.add_argument("--baseline")
     options = parser.parse_args()
     tracking.keep_inside(options.work_dirs[0].resolve())
-    print(save(load_study(options.work_dirs), options.work_dirs, options.report))
+    study = load_study(options.work_dirs, options.baseline)
+    print(save(study, options.work_dirs, options.report))
 
 
 if __name__ == "__main__":

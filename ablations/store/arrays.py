@@ -1,6 +1,7 @@
 """A trial's ``.npz`` files: written whole or not at all, and checked when read."""
 
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,10 @@ def read_arrays(path: Path, needed: Sequence[str]) -> dict[str, NDArray[Any]]:
     try:
         with np.load(path, allow_pickle=False) as stored:
             lacking = [name for name in needed if name not in stored]
-            if lacking:
-                raise ValueError(f"{path} lacks {', '.join(lacking)}")
-            return {name: stored[name] for name in needed}
-    except (OSError, EOFError, zipfile.BadZipFile) as error:
+            found = {name: stored[name] for name in needed if not lacking}
+    # What NumPy says of a torn file names no file; a lone array (.npy) is no context manager.
+    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
+    if lacking:
+        raise ValueError(f"{path} lacks {', '.join(lacking)}")
+    return found

@@ -26,3 +26,9 @@ def inner_dataset(dataset: Any) -> Any:
     while "dataset" in dataset:
         dataset = dataset["dataset"]
     return dataset
+
+
+def schedulers(config: Any) -> list[Any]:
+    """The configs of the schedules in ``param_scheduler``, which may be one, several or none."""
+    found = config.get("param_scheduler")
+    return [found] if isinstance(found, dict) else list(found or [])

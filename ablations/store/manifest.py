@@ -43,18 +43,21 @@ def read_manifest(work_dir: Path) -> Manifest | None:
     """The manifest of a work directory, or ``None`` where there is none.
 
     Raises:
-        ValueError: it was written by another schema.
+        ValueError: it was written by another schema, or is damaged.
     """
     value = read_json(work_dir / MANIFEST)
     if value is None:
         return None
-    if value.get("schema_version") not in READABLE:
+    version = value.get("schema_version") if isinstance(value, dict) else None
+    if version not in READABLE:
         raise ValueError(
-            f"{work_dir / MANIFEST} has schema_version {value.get('schema_version')}; "
-            f"this code reads {READABLE}"
+            f"{work_dir / MANIFEST} has schema_version {version}; this code reads {READABLE}"
         )
-    entries = [Entry(**entry) for entry in value.pop("trials")]
-    return Manifest(**value, trials=entries)
+    try:
+        entries = [Entry(**entry) for entry in value.pop("trials")]
+        return Manifest(**value, trials=entries)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{work_dir / MANIFEST} is no manifest: {error}") from error
 
 
 def trial_folder(work_dir: Path, trial_id: str) -> Path:

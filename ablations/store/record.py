@@ -19,15 +19,15 @@ A sweep's work directory::
 ``record.json`` carries the SHA-256 of each file that belongs to the result.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin
 
 from ablations.store.files import read_json, sha256, write_json
 
-SCHEMA_VERSION = 2
-READABLE = (1, 2)
-"""Schemas that can be read. Schema 1 has no ``taken_from``."""
+SCHEMA_VERSION = 3
+READABLE = (1, 2, 3)
+"""Schemas that can be read. Schema 1 has no ``taken_from``, schemas 1 and 2 no ``code``."""
 
 RECORD = "record.json"
 TRIAL = "trial.json"
@@ -89,6 +89,8 @@ class Record:
     # data: name, version, train and val: {annotations (SHA-256), images, boxes}, classes
     versions: dict[str, str] = field(default_factory=dict)
     git: dict[str, Any] = field(default_factory=dict)  # commit, dirty; empty outside a checkout
+    code: dict[str, str] = field(default_factory=dict)
+    # code: digests of ablations.losses, ablations.training and the user's modules (``store.code``)
     files: dict[str, str] = field(default_factory=dict)  # name -> SHA-256
     taken_from: dict[str, str] = field(default_factory=dict)
     # taken_from: sweep, work_dir (as given, never absolute) and command that trained the trial;
@@ -108,24 +110,49 @@ def write_record(folder: Path, record: Record) -> None:
     write_json(path, asdict(record))
 
 
+class DamagedRecordError(ValueError):
+    """A record is there and cannot be read; the message names its file and says why."""
+
+
 def read_record(folder: Path) -> Record | None:
     """A trial's record, or ``None`` while it has none.
 
     Raises:
-        ValueError: the file is not a record of this schema; the message names it.
+        DamagedRecordError: the file is not a record of a schema that this code reads.
     """
     path = folder / RECORD
-    value = read_json(path)
+    try:
+        value = read_json(path)
+    except (ValueError, OSError) as error:
+        raise DamagedRecordError(f"{path} cannot be read: {error}") from error
     if value is None:
         return None
     version = value.get("schema_version") if isinstance(value, dict) else None
     if version not in READABLE:
-        raise ValueError(f"{path} has schema_version {version}; this code reads {READABLE}")
+        raise DamagedRecordError(f"{path} has schema_version {version}; this code reads {READABLE}")
     if value.get("status") not in get_args(Status):
-        raise ValueError(
+        raise DamagedRecordError(
             f"{path} has status {value.get('status')!r}, not one of {get_args(Status)}"
         )
-    return Record(**value)
+    try:
+        record = Record(**value)
+    except TypeError as error:
+        raise DamagedRecordError(f"{path} is no record: {error}") from error
+    if wrong := _ill_typed(record):
+        raise DamagedRecordError(f"{path} is no record: {wrong} is {getattr(record, wrong)!r}")
+    return record
+
+
+def _ill_typed(record: Record) -> str | None:
+    """The first field whose value is of another type than the record's."""
+    for each in fields(Record):
+        value, kind = getattr(record, each.name), get_origin(each.type) or each.type
+        if kind in (dict, list, str, int) and not isinstance(value, kind):
+            return each.name
+        numbers = kind is dict and "float" in str(each.type)
+        if numbers and not all(v is None or isinstance(v, int | float) for v in value.values()):
+            return each.name
+    return None
 
 
 def damaged_files(folder: Path, record: Record) -> list[str]:

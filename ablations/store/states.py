@@ -1,5 +1,6 @@
 """The states of a sweep's trials, read from their folders alone."""
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,8 @@ class TrialState:
     """The state of one trial.
 
     ``state`` is ``pending`` (never started), ``running`` (a process owns its lease),
-    ``interrupted`` (started, not over, not running), or the status in its record.
+    ``interrupted`` (started, not over, not running), the status in its record, or ``damaged`` (its
+    files cannot be read; only ``sweep_states`` gives it).
     """
 
     entry: Entry
@@ -43,7 +45,8 @@ def trial_state(work_dir: Path, entry: Entry) -> TrialState:
         return TrialState(entry, folder, "running", None, None, progress)
     if not progress:
         return TrialState(entry, folder, "pending")
-    reason = progress.get("reason") or "ended without a word (killed, or its machine went down)"
+    unknown = "ended without giving a reason (killed, or its machine went down)"
+    reason = progress.get("reason") or unknown
     return TrialState(entry, folder, "interrupted", reason, None, progress)
 
 
@@ -88,14 +91,28 @@ def _settled(folder: Path) -> int | None:
 def sweep_states(work_dir: Path) -> tuple[Manifest, list[TrialState]]:
     """The manifest of a work directory and the state of each of its trials, in planned order.
 
+    A trial whose files cannot be read is ``damaged``, with the reason.
+
     Raises:
         FileNotFoundError: there is no sweep in ``work_dir``.
+        ValueError: its manifest cannot be read.
     """
     manifest = read_manifest(work_dir)
     if manifest is None:
         raise FileNotFoundError(f"{work_dir} holds no sweep (no {MANIFEST})")
     shared: dict[str, Any] = {}
-    return manifest, [_sharing(trial_state(work_dir, e), shared) for e in manifest.trials]
+    return manifest, [
+        _sharing(_readable_state(work_dir, entry), shared) for entry in manifest.trials
+    ]
+
+
+def _readable_state(work_dir: Path, entry: Entry) -> TrialState:
+    try:
+        return trial_state(work_dir, entry)
+    except (ValueError, OSError) as error:
+        folder = trial_folder(work_dir, entry.id)
+        reason = str(error).replace(f"{folder}{os.sep}", "")
+        return TrialState(entry, folder, "damaged", " ".join(reason.split()))
 
 
 def _sharing(state: TrialState, shared: dict[str, Any]) -> TrialState:

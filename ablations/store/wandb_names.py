@@ -33,9 +33,15 @@ OFFLINE_SETTINGS: dict[str, Any] = {
 
 
 def mode(asked: str | None = None) -> str:
-    """``asked``, else ``WANDB_MODE``, else ``offline``."""
-    found = asked or os.environ.get("WANDB_MODE", "")
-    return found if found in MODES else "offline"
+    """``asked``, else ``WANDB_MODE``, else ``offline``.
+
+    Raises:
+        ValueError: ``WANDB_MODE`` is none of ``MODES``; the message names them.
+    """
+    found = asked or os.environ.get("WANDB_MODE") or MODES[0]
+    if found not in MODES:
+        raise ValueError(f"WANDB_MODE is {found!r}; valid: {', '.join(MODES)}")
+    return found
 
 
 def project() -> str:

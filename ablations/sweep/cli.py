@@ -86,7 +86,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     if 0 < gpus < args.gpus_per_trial:
         parser.error(f"--gpus-per-trial is {args.gpus_per_trial}; this machine has {gpus}")
     args.seeds = list(dict.fromkeys(args.seeds))
-    args.wandb = wandb_names.mode(args.wandb)
+    try:
+        args.wandb = wandb_names.mode(args.wandb)
+    except ValueError as error:
+        parser.error(str(error))
     if args.workers is None and args.launcher == "local":
         args.workers = default_workers(args.gpus_per_trial)
     return args
@@ -137,9 +140,8 @@ def cost(args: argparse.Namespace, request: Request, states: Sequence[TrialState
     iterations = config["train_cfg"]["max_iters"]
     workers = args.workers or len(request.trials)
     known = states
-    if not any(state.record for state in states):
-        with contextlib.suppress(FileNotFoundError):  # there is no sweep yet
-            known = sweep_states(request.work_dir)[1]  # its other seeds
+    with contextlib.suppress(FileNotFoundError):  # there is no sweep yet
+        known = sweep_states(request.work_dir)[1]  # its other seeds too
     return estimate(states, known, config, workers, args.gpus_per_trial, iterations)
 
 
@@ -161,7 +163,9 @@ def print_plan(args: argparse.Namespace, request: Request) -> None:
     rows = [(s.entry.id, s.entry.label, str(s.entry.seed), s.state) for s in states]
     print(in_columns(("trial", "point", "seed", "state"), rows))
     print(f"{len(states)} trials in {request.work_dir}")
-    print(cost(args, request, states))
+    expected = cost(args, request, states)
+    print(expected)
+    print(expected.seeds)
 
 
 def headline(args: argparse.Namespace, request: Request) -> str:

@@ -75,6 +75,9 @@ def _data(
             "boxes": part.boxes,
             "crowds": part.crowds,
         }
+    if key := info.get("group_key"):
+        _check_group_key(checked["val"], key)
+        data["group_key"] = key
     data["classes"] = list(_named_classes(config, "val") or ())
     return data, []
 
@@ -145,6 +148,21 @@ def _other_evaluator(config: dict[str, Any]) -> list[str]:
     if named is None or Path(named).resolve() == used.resolve():
         return []
     return [f"val_evaluator.ann_file {named} is not read: AP is that of {used}"]
+
+
+def _check_group_key(val: Checked, key: str) -> None:
+    """Refuse a key that no validation image has.
+
+    Raises:
+        ValueError: no image has it; the message names the keys there are.
+    """
+    images = (val.content or {})["images"]
+    if not any(image.get(key) is not None for image in images):
+        there = ", ".join(sorted({name for image in images for name in image}))
+        raise ValueError(
+            f"dataset_info.group_key is {key!r}, which no image of {val.split.file} has; they have "
+            f"{there}"
+        )
 
 
 def annotation_checksums(config: dict[str, Any]) -> dict[str, str]:

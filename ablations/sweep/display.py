@@ -14,6 +14,7 @@ _STYLES = {
     "diverged": "yellow",
     "failed": "bold red",
     "interrupted": "yellow",
+    "damaged": "bold red",
     "running": "cyan",
     "pending": "dim",
 }

@@ -6,7 +6,47 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ablations.store.states import TrialState
+from ablations.sweep.power import LIMIT, paired_sd, seeds_needed
 from ablations.sweep.reuse import REUSABLE
+
+RESOLVED = (0.5, 1.0, 2.0)  # differences in AP
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """What it takes to show a ``difference`` in AP between two cells of the grid. ``None``: more
+    seeds than ``power.LIMIT``, or a cost that is unknown."""
+
+    difference: float
+    seeds: int | None
+    trials: int | None  # of all cells
+    device_hours: float | None
+
+
+@dataclass(frozen=True)
+class SeedsNeeded:
+    """How many seeds resolve what, at one seed's ``paired_sd`` in AP; that is ``None`` and
+    ``resolves`` empty where the noise is not known."""
+
+    paired_sd: float | None
+    source: str
+    cells: int
+    resolves: list[Resolution]
+
+    def __str__(self) -> str:
+        if self.paired_sd is None:
+            return f"seeds needed: unknown ({self.source})"
+        lines = [
+            f"seeds to show a difference between two of the {self.cells} cells (5 % level, 80 % "
+            f"power), at a paired standard deviation of {self.paired_sd:.2f} AP ({self.source}):"
+        ]
+        for row in self.resolves:
+            cost = f", {row.device_hours:.2f} device-hours" if row.device_hours is not None else ""
+            needs = f"{row.seeds} seeds, {row.trials} trials{cost}"
+            if row.seeds is None:
+                needs = f"more than {LIMIT} seeds"
+            lines.append(f"  {row.difference:g} AP: {needs}")
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -18,6 +58,7 @@ class CostEstimate:
     wall_hours: float | None
     workers: int
     source: str
+    seeds: SeedsNeeded
 
     def as_json(self) -> dict[str, Any]:
         """As ``--dry-run --json`` prints it."""
@@ -43,15 +84,19 @@ def estimate(
     gpus_per_trial: int,
     iterations: int,
 ) -> CostEstimate:
-    """Estimate the cost of the ``states`` that are not done.
+    """Estimate the cost of the ``states`` that are not done, and how many seeds resolve what.
 
-    The cost of one trial is the median of the ``known`` trials that this sweep has finished itself,
-    or else the config's ``expected_cost``. Trials that will be reused from other sweeps are free.
+    Both come from the ``known`` trials that this sweep has finished itself, or from the config's
+    ``expected_cost``. Trials that will be reused from other sweeps are free.
 
     ``expected_cost`` is a dict: ``trial_s``, the seconds of one trial of ``iterations`` iterations,
     each of ``batch_size`` images a process (default: the config's), on one ``device``; and
-    ``source``, where that comes from. Trials that are running count as whole.
+    ``source``, where that comes from. It may have ``paired_sd``, the standard deviation of one
+    seed's paired difference in AP, with ``paired_sd_source``; both are asked only where the known
+    trials are of fewer than two seeds or cells. Trials that are running count as whole.
     """
+    assumed = config.get("expected_cost") or {}
+    cells = _trials_a_seed(states)
     open_ = (state for state in states if state.record is None and state.state != REUSABLE)
     left = len({state.entry.id for state in open_})
     measured = [
@@ -61,7 +106,6 @@ def estimate(
         and state.record.status == "finished"
         and not state.record.taken_from
     ]
-    assumed = config.get("expected_cost")
     if measured:
         seconds = statistics.median(measured)
         source = f"median of {len(measured)} finished trials of this sweep"
@@ -72,8 +116,52 @@ def estimate(
         source = f"assumes {assumed['trial_s']} s a trial on {assumed['device']}: "
         source += str(assumed["source"])
     else:
-        return CostEstimate(left, None, None, workers, "no trial of this sweep has finished yet")
+        source = "no trial of this sweep has finished yet"
+        return CostEstimate(
+            left, None, None, workers, source, _seeds_needed(known, assumed, cells, None)
+        )
     device_hours = left * seconds / 3600
     rounds = -(-left // workers)
     wall_hours = rounds * seconds / gpus_per_trial / 3600
-    return CostEstimate(left, round(device_hours, 4), round(wall_hours, 4), workers, source)
+    return CostEstimate(
+        left,
+        round(device_hours, 4),
+        round(wall_hours, 4),
+        workers,
+        source,
+        _seeds_needed(known, assumed, cells, seconds),
+    )
+
+
+def _trials_a_seed(states: Sequence[TrialState]) -> int:
+    """The most trials that one seed has; cells that are one experiment share a trial."""
+    by_seed: dict[int, set[str]] = {}
+    for state in states:
+        by_seed.setdefault(state.entry.seed, set()).add(state.entry.id)
+    return max(map(len, by_seed.values()), default=0)
+
+
+def _seeds_needed(
+    known: Sequence[TrialState], assumed: dict[str, Any], cells: int, seconds: float | None
+) -> SeedsNeeded:
+    """From the noise of the ``known`` trials, or else the assumed one; ``seconds`` is a trial's."""
+    ap = {
+        (state.entry.label, state.entry.seed): float(value)
+        for state in known
+        if state.record is not None
+        and state.record.status == "finished"
+        and (value := state.record.metrics.get("AP")) is not None
+    }
+    sd, source = paired_sd(ap), f"{len(ap)} finished trials"
+    if sd is None and assumed.get("paired_sd") is not None:
+        sd, source = float(assumed["paired_sd"]), str(assumed.get("paired_sd_source", "assumed"))
+    if sd is None:
+        return SeedsNeeded(None, "no two cells have finished two seeds yet", cells, [])
+    resolves = []
+    for difference in RESOLVED:
+        seeds = seeds_needed(difference, sd)
+        trials = None if seeds is None else seeds * cells
+        known_cost = trials is not None and seconds is not None
+        hours = round(trials * seconds / 3600, 4) if known_cost else None  # type: ignore[operator]
+        resolves.append(Resolution(difference, seeds, trials, hours))
+    return SeedsNeeded(round(sd, 4), source, cells, resolves)

@@ -123,8 +123,11 @@ def parse_grid(name: str, spec: dict[str, Any], protocol: str = DEFAULT_PROTOCOL
         raise UsageError(f"grid {name}: " + one_of("key", min(unknown), sorted(_KEYS)))
     spec = _by_protocol(f"grid {name}", spec, protocol)
     points: list[Point] = []
+    places: list[int] = []  # the block of each point
     for number, block in enumerate(spec.get("blocks", [])):
         points += _block_points(f"grid {name}, block {number}", block)
+        places += [number] * (len(points) - len(places))
+    _check_labels(name, points, places)
     if not points:
         raise UsageError(f"grid {name} has no points: 'blocks' is missing or empty")
     baseline = spec.get("baseline")
@@ -139,6 +142,19 @@ def parse_grid(name: str, spec: dict[str, Any], protocol: str = DEFAULT_PROTOCOL
         baseline=baseline,
         points=points,
     )
+
+
+def _check_labels(name: str, points: list[Point], places: list[int]) -> None:
+    """Refuse two points with one label: it names a cell in the manifest and the report."""
+    first: dict[str, int] = {}
+    for index, point in enumerate(points):
+        before = first.setdefault(point.label, index)
+        if before != index:
+            both = (f"{points[i].coordinates} of block {places[i]}" for i in (before, index))
+            raise UsageError(
+                f"grid {name}: two points are labelled {point.label!r}: {' and '.join(both)}; "
+                "labels show six digits of a number"
+            )
 
 
 def _by_protocol(where: str, value: Any, protocol: str) -> Any:

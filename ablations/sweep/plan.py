@@ -8,6 +8,7 @@ import ast
 import copy
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,12 @@ from typing import Any
 from mmengine.config import Config
 
 from ablations.shipped import configs_folder
+from ablations.store.code import user_code
 from ablations.store.config import inner_dataset
 from ablations.store.weights import content, is_pretrained
 from ablations.sweep.errors import UsageError, one_of
 from ablations.sweep.grid import Grid, Point
+from ablations.sweep.option_types import check_type, value_at
 from ablations.sweep.schedule import (
     SMOKE_IMAGES,
     SMOKE_ITERATIONS,
@@ -42,20 +45,22 @@ _RELEVANT = (
     "load_from",
     "custom_hooks",
 )
-# Keys that say where things lie or how fast they go, wherever they stand.
-_IRRELEVANT = {
-    "builder",
-    "data_root",
-    "num_workers",
-    "persistent_workers",
-    "pin_memory",
-    "prefetch_factor",
-    "backend_args",
-    "limit_mb",
-    "prefix_mb",
-    "cache_images",
-    "outfile",
-}
+# What says where things lie or how fast they go, by its place in the config: the same name
+# elsewhere (a loss's own parameter) counts.
+_DATASET = r"(train|val)_dataloader\.dataset(\.dataset|\.datasets\.\d+)*"
+_IRRELEVANT = re.compile(
+    "|".join(
+        (
+            r"dataset_info\.(builder|group_key)",
+            r"(train|val)_dataloader\."
+            r"(num_workers|persistent_workers|pin_memory|prefetch_factor)",
+            _DATASET + r"\.(data_root|backend_args|limit_mb|prefix_mb)",
+            _DATASET + r"\.pipeline\.\d+(\.transforms\.\d+)*\.backend_args",
+            r"val_evaluator\.(ann_file|backend_args|outfile)",  # the annotations have a checksum
+            r"model\.bbox_head\.cache_images",
+        )
+    )
+)
 # Hooks that watch a trial without touching its result.
 _WATCHERS = {
     "LossCurveHook",
@@ -152,11 +157,12 @@ def prepare_config(
     """The base of all trials: options applied, schedule matched to the batch, cut down for smoke.
 
     Raises:
-        UsageError: an option's path does not exist, the config is none of a trial, or its schedule
-            cannot follow the batch.
+        UsageError: an option's path does not exist or its value is of another type than what it
+            replaces, the config is none of a trial, or its schedule cannot follow the batch.
     """
     for path, value in options.items():
-        config = override(config, path, value)
+        old = value_at(config, path.removeprefix("+"))
+        config = override(config, path, check_type(path, old, value))
     iterations_of(config)  # or it is refused
     evaluator = config.get("val_evaluator")
     if not isinstance(evaluator, dict) or evaluator.get("type") != "BoxAP":
@@ -175,20 +181,43 @@ def _limit_images(config: dict[str, Any], images: int) -> dict[str, Any]:
     return config
 
 
+Reduced = dict[tuple[int, str], tuple[Any, Any]]
+"""Parts of configs, by their id and place: the part (so that it stays alive) and what the trial id
+sees of it. Trials share most of their parts."""
+
+
 def plan(config: dict[str, Any], grid: Grid, seeds: Sequence[int]) -> Iterator[Trial]:
     """All trials, seed by seed, so that a sweep cut short has whole seeds.
 
     Raises:
-        UsageError: the grid sets a path that the config does not have, or a file of pretrained
-            weights is missing or has changed.
+        UsageError: the grid sets a path that the config does not have, a module that the config
+            imports is not there, or a file of pretrained weights is missing or has changed.
     """
     resolved = [_resolved(config, point) for point in grid.points]
     reduced: Reduced = {}
+    code = [_user_code(own, reduced) for own in resolved]
     for seed in seeds:
-        for point, own in zip(grid.points, resolved, strict=True):
+        for point, own, modules in zip(grid.points, resolved, code, strict=True):
             seeded = _seeded(own, seed)
             identity = _identity(seeded, reduced)
+            if modules:
+                identity["code"] = modules
             yield Trial(trial_id(identity), point, seed, seeded, identity)
+
+
+def _user_code(config: dict[str, Any], known: Reduced) -> dict[str, str]:
+    """``user_code`` of a config, found once for configs that share their imports."""
+    imports = config.get("custom_imports")
+    place = id(imports), "custom_imports"
+    if place not in known:
+        try:
+            known[place] = imports, user_code(config)
+        except ModuleNotFoundError as error:
+            raise UsageError(
+                f"custom_imports: {error}, neither in the current folder nor where Python looks"
+            ) from error
+    found: dict[str, str] = known[place][1]
+    return found
 
 
 def _resolved(config: dict[str, Any], point: Point) -> dict[str, Any]:
@@ -204,15 +233,18 @@ def _seeded(config: dict[str, Any], seed: int) -> dict[str, Any]:
     return config
 
 
+def with_seed(trial: Trial, seed: int, reduced: Reduced) -> Trial:
+    """The same point with another seed; ``reduced`` is shared by calls for trials of one plan."""
+    config = _seeded(trial.config, seed)
+    code = {"code": trial.identity["code"]} if "code" in trial.identity else {}
+    identity = _identity(config, reduced) | code
+    return Trial(trial_id(identity), trial.point, seed, config, identity)
+
+
 def trial_id(identity: dict[str, Any]) -> str:
     """Twelve hexadecimal digits of the SHA-256 of what changes a trial's result."""
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-Reduced = dict[int, tuple[Any, Any]]
-"""Parts of configs, by their id: the part (so that it stays alive) and what the trial id sees of
-it. Trials share most of their parts."""
 
 
 def _identity(config: dict[str, Any], reduced: Reduced) -> dict[str, Any]:
@@ -220,16 +252,13 @@ def _identity(config: dict[str, Any], reduced: Reduced) -> dict[str, Any]:
     if "custom_hooks" in kept:
         hooks = [hook for hook in kept["custom_hooks"] if hook.get("type") not in _WATCHERS]
         kept["custom_hooks"] = hooks
-    evaluator = kept.get("val_evaluator")
-    if isinstance(evaluator, dict):  # the data set's own annotations, named below
-        kept["val_evaluator"] = {k: v for k, v in evaluator.items() if k != "ann_file"}
     if isinstance(kept.get("load_from"), str):
         kept["load_from"] = _content(kept["load_from"])
     if "dataset_info" not in kept:
         wrapped = config.get("train_dataloader", {}).get("dataset", {})
         root = inner_dataset(wrapped).get("data_root")
         kept["dataset_info"] = {"name": Path(root).name if root else "unnamed"}
-    return {key: _without(value, reduced) for key, value in kept.items()}
+    return {key: _without(value, key, reduced) for key, value in kept.items()}
 
 
 def _content(checkpoint: str) -> str:
@@ -239,21 +268,23 @@ def _content(checkpoint: str) -> str:
         raise UsageError(str(error)) from error
 
 
-def _without(node: Any, reduced: Reduced) -> Any:
+def _without(node: Any, path: str, reduced: Reduced) -> Any:
+    """``node``, which stands at ``path``, without what cannot change a result."""
     if isinstance(node, dict | list | tuple):
-        if id(node) not in reduced:
+        known = id(node), path
+        if known not in reduced:
             if isinstance(node, dict):
                 less: Any = {
-                    str(key): _without(value, reduced)
+                    str(key): _without(value, f"{path}.{key}", reduced)
                     for key, value in node.items()
-                    if key not in _IRRELEVANT
+                    if not _IRRELEVANT.fullmatch(f"{path}.{key}")
                 }
                 if is_pretrained(node):
                     less["checkpoint"] = _content(node["checkpoint"])
             else:
-                less = [_without(item, reduced) for item in node]
-            reduced[id(node)] = node, less
-        return reduced[id(node)][1]
+                less = [_without(item, f"{path}.{i}", reduced) for i, item in enumerate(node)]
+            reduced[known] = node, less
+        return reduced[known][1]
     if isinstance(node, int) and not isinstance(node, bool):
         return float(node) if abs(node) < 2**53 else node  # gamma=2 and gamma=2.0 are one trial
     return node

@@ -17,7 +17,7 @@ from ablations.sweep.request import Request
 def preflight(
     request: Request, entry_points: EntryPoints, share: bool, check_images: bool = False
 ) -> dict[str, Any]:
-    """Build the plan's losses and check its data, in a process that may import torch.
+    """Check the plan, its data and its first batches, in a process that may import torch.
 
     If the trials share their data, the fork server cannot do this: it loads the data when it
     starts, and this check may have to make the data first. So the check gets a process of its own.
@@ -82,7 +82,7 @@ def check_plan(
     work_dir: Path | None = None,
     check_images: bool = False,
 ) -> dict[str, Any]:
-    """Check losses, detectors, data and weights, in this process.
+    """Check losses, detectors, data, weights and first batches, in this process.
 
     Args:
         entry_points: of the training side.
@@ -104,9 +104,12 @@ def check_plan(
         answer = check_data(configs[0], work_dir, check_images)
     if not answer["errors"]:
         answer["errors"] = _call(entry_points.fetch_weights, configs)
+    if not answer["errors"]:
+        found = answer["data"] if work_dir is not None else {}
+        answer["errors"] = _call(entry_points.check_batches, configs, work_dir, found)
     return answer
 
 
-def _call(entry_point: str, configs: list[dict[str, Any]]) -> list[str]:
+def _call(entry_point: str, *arguments: Any) -> list[str]:
     module, function = entry_point.split(":")
-    return getattr(importlib.import_module(module), function)(configs)
+    return getattr(importlib.import_module(module), function)(*arguments)

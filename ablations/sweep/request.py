@@ -12,7 +12,7 @@ from ablations.store.record import TRIAL
 from ablations.store.states import TrialState, trial_state
 from ablations.sweep.errors import UsageError
 from ablations.sweep.grid import Grid
-from ablations.sweep.plan import Trial, config_differences
+from ablations.sweep.plan import Reduced, Trial, config_differences, with_seed
 from ablations.sweep.reuse import Source
 
 WORTH_SHARING = 40_000  # images that all trials read; for fewer, sharing costs more than it saves
@@ -70,12 +70,21 @@ def _is_foreign(path: Path) -> bool:
 
 
 def _changed_trials(request: Request, manifest: Manifest) -> list[str]:
-    """Where the trials now planned differ from those of the manifest, for a point and seed."""
-    known = {(entry.label, entry.seed): entry.id for entry in manifest.trials}
+    """Where the trials now planned differ from those of the manifest, for a point and any seed."""
+    known: dict[str, dict[int, str]] = {}
+    for entry in manifest.trials:
+        known.setdefault(entry.label, {})[entry.seed] = entry.id
+    checked = set()
+    reduced: Reduced = {}
     for trial in request.trials:
-        before = known.get((trial.point.label, trial.seed))
-        if before is not None and before != trial.id:
-            stored = read_json(trial_folder(request.work_dir, before) / TRIAL) or {}
+        before = known.get(trial.point.label, {})
+        if trial.seed not in before:  # a new seed of a point that others have trained
+            if not before or trial.point.label in checked:
+                continue
+            trial = with_seed(trial, next(iter(before)), reduced)
+        checked.add(trial.point.label)
+        if before[trial.seed] != trial.id:
+            stored = read_json(trial_folder(request.work_dir, before[trial.seed]) / TRIAL) or {}
             return config_differences(stored.get("identity", {}), trial.identity) or [
                 trial.point.label
             ]

@@ -1,8 +1,9 @@
-"""Schedules that keep their shape when the batch or the number of iterations changes."""
+"""Adapt a schedule to another batch or number of iterations; it keeps its shape."""
 
 import copy
 from typing import Any
 
+from ablations.store.config import schedulers
 from ablations.sweep.errors import UsageError
 
 SMOKE_ITERATIONS = 30
@@ -13,7 +14,7 @@ _POINTS = ("begin", "end", "T_max", "step_size")
 
 
 def iterations_of(config: dict[str, Any]) -> int:
-    """How many iterations the config trains.
+    """The number of iterations that the config trains.
 
     Raises:
         UsageError: it does not train by iterations.
@@ -42,7 +43,7 @@ def rescale(config: dict[str, Any], iterations: int) -> dict[str, Any]:
         if key in train:
             train[key] = scaled(train[key])
     train["max_iters"] = iterations
-    for scheduler in config.get("param_scheduler") or []:
+    for scheduler in schedulers(config):
         if scheduler.get("by_epoch", True):
             raise UsageError(f"the schedule {scheduler.get('type')} counts epochs; set by_epoch")
         for key in _POINTS:

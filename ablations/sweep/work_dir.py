@@ -36,9 +36,37 @@ def write_sweep(
     """
     work_dir = request.work_dir
     _keep_annotations(work_dir, data)
-    manifest = read_manifest(work_dir) or Manifest(
-        sweep=work_dir.name,
-        grid=request.grid.describe(),
+    this = {
+        "command": " ".join(command),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine.description(),
+    }
+    manifest = _manifest(request)
+    write_manifest(work_dir, replace(manifest, commands=[*manifest.commands, this]))
+    if request.sources:
+        _take_over(request, data, say)
+    _write_trials(request, data)
+
+
+def update_manifest(request: Request) -> bool:
+    """Bring the manifest of a sweep in which nothing is left to train up to date: the grid's title,
+    note and baseline, and points that are trials it has under another label.
+
+    Returns:
+        Whether anything has changed.
+    """
+    manifest = _manifest(request)
+    if manifest == read_manifest(request.work_dir):
+        return False
+    write_manifest(request.work_dir, manifest)
+    return True
+
+
+def _manifest(request: Request) -> Manifest:
+    """The manifest with what the request adds to it, or that of a new sweep."""
+    manifest = read_manifest(request.work_dir) or Manifest(
+        sweep=request.work_dir.name,
+        grid={},
         config=request.config,
         options=request.options,
         commands=[],
@@ -48,23 +76,8 @@ def write_sweep(
     added = [
         entry for entry in request.entries() if (entry.id, entry.label, entry.seed) not in known
     ]
-    this = {
-        "command": " ".join(command),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine.description(),
-    }
-    write_manifest(
-        work_dir,
-        replace(
-            manifest,
-            grid=request.grid.describe(),
-            commands=[*manifest.commands, this],
-            trials=[*manifest.trials, *added],
-        ),
-    )
-    if request.sources:
-        _take_over(request, data, say)
-    _write_trials(request, data)
+    grid = request.grid.describe()
+    return replace(manifest, grid=grid, trials=[*manifest.trials, *added])
 
 
 def _take_over(request: Request, data: dict[str, Any], say: Callable[[str], None]) -> None:

@@ -5,6 +5,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ablations.store.code import own_code
+
 
 @cache
 def code_state() -> dict[str, Any]:
@@ -29,6 +31,12 @@ def code_state() -> dict[str, Any]:
         return {}
 
 
+@cache
+def loaded_code() -> dict[str, str]:
+    """``own_code`` of this process: looked up once, when the code has just been loaded."""
+    return own_code()
+
+
 def remember() -> None:
     """Look the state up now, for this process and all that are forked from it.
 
@@ -36,3 +44,4 @@ def remember() -> None:
     runs is not the code that trains.
     """
     code_state()
+    loaded_code()

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 
-from ablations.store.config import inner_dataset
+from ablations.store.config import inner_dataset, schedulers
 from ablations.store.weights import described
 
 
@@ -51,8 +51,8 @@ def fingerprint(cfg: Config, processes: int) -> dict[str, Any]:
         "processes": processes,
         "iterations": cfg.train_cfg.max_iters,
         "optimizer": optimizer.type,
-        "lr": optimizer.lr,
-        "lr_steps": _steps(cfg.param_scheduler),
+        "lr": optimizer.get("lr"),
+        "lr_steps": _steps(schedulers(cfg)),
         "weight_decay": optimizer.get("weight_decay"),
         "momentum": optimizer.get("momentum"),
         "flip": next((t.get("prob") for t in pipeline if t["type"] == "RandomFlip"), 0.0),
@@ -71,8 +71,8 @@ def _shorter_side(pipeline: list[dict[str, Any]]) -> int | None:
     return int(np.min(scale)) if scale is not None else None
 
 
-def _steps(schedulers: list[dict[str, Any]]) -> list[int] | str:
-    for scheduler in schedulers:
-        if scheduler["type"] == "MultiStepLR":
-            return list(scheduler["milestones"])
-    return schedulers[-1]["type"] if schedulers else []
+def _steps(schedules: list[dict[str, Any]]) -> list[int] | str:
+    for schedule in schedules:
+        if schedule["type"] == "MultiStepLR":
+            return list(schedule["milestones"])
+    return schedules[-1]["type"] if schedules else []

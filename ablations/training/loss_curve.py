@@ -18,6 +18,7 @@ from ablations.store.record import CURVE, CURVE_COLUMNS, METRICS
 from ablations.training.distributed import bare_model
 
 _SUMS = (PairwiseLoss, FocalLoss, CrossEntropyLoss)
+_OF_THE_DEVICE = (torch.OutOfMemoryError, torch.AcceleratorError)  # kinds of RuntimeError
 _ARGUMENTS = ("pred", "target", "weight", "avg_factor")
 
 
@@ -74,6 +75,8 @@ class LossShare:
         try:
             elements = self._loss.forward(pred, target, weight, reduction_override="none")
             chosen = elements.gather(1, target[:, None])
+        except _OF_THE_DEVICE:  # such as no memory left: the trial has failed
+            raise
         except (TypeError, ValueError, RuntimeError, IndexError):
             self._splittable = False
             return float("nan"), len(target)

@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,10 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 
 import ablations.training.trial  # noqa: F401 - trials are forked from the process that checks
-from ablations.store.record import CONFIG
+from ablations.store.files import read_json
+from ablations.store.record import CONFIG, TRIAL
+from ablations.training.first_batch import SCOPE, cause, check_batches
 from ablations.training.weights import missing_weights
-
-SCOPE = "mmdet"
 
 
 def check_configs(configs: list[dict[str, Any]]) -> list[str]:
@@ -36,12 +35,16 @@ def check_configs(configs: list[dict[str, Any]]) -> list[str]:
 
 
 def check_planned(folders: list[Path]) -> list[str]:
-    """Check losses, detectors and weights of planned trials; one line for each mistake."""
+    """Check losses, detectors, weights and first batches of planned trials; a line a mistake."""
     configs = [
         Config.fromfile(folder / CONFIG, import_custom_modules=False)._cfg_dict.to_dict()
         for folder in folders
     ]
-    return check_configs(configs) or missing_weights(configs)
+    errors = check_configs(configs) or missing_weights(configs)
+    if errors or not folders:
+        return errors
+    data = (read_json(folders[0] / TRIAL) or {}).get("data", {})
+    return check_batches(configs, folders[0].parents[1], data)
 
 
 def fetch_weights(configs: list[dict[str, Any]]) -> list[str]:
@@ -84,9 +87,7 @@ def _once_each(values: Iterable[Any], build: Callable[[Any], Any]) -> Iterable[s
             with DefaultScope.overwrite_default_scope(SCOPE):
                 build(ConfigDict(value))
         except Exception as error:
-            text = " ".join(str(error).split())
-            # mmengine wraps the cause: "class `X` in path/to/module.py: cause".
-            text = re.sub(r"^class `(\w+)` in [^ ]+: ", r"\1: ", text)
+            text = cause(error)
             yield f"{value.get('type')}: {text.removeprefix(value.get('type') + ': ')}"
 
 

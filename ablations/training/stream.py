@@ -1,8 +1,8 @@
-"""The order in which a trial sees its images, and the draws of its augmentation.
+"""The order of a trial's images, and the random numbers of its augmentation.
 
-Both follow from the seed and the position in the stream alone: not from the number of loader
-workers or processes, not from what was drawn before. So all points of one seed see the same
-images in the same order with the same flips, and a resumed trial goes on where it stopped.
+Both depend only on the seed and the position in the stream, not on the number of loader workers or
+processes or on earlier draws. So all points of one seed get the same images in the same order with
+the same flips, and a resumed trial continues where it stopped.
 """
 
 import json
@@ -22,7 +22,7 @@ from ablations.machine import cpu_cores, memory_bytes
 from ablations.training.layout import Features
 
 DETERMINISTIC = {"LoadImageFromFile", "LoadAnnotations", "Resize", "PackDetInputs"}
-"""Transforms whose result follows from the image alone."""
+"""Transforms that use no random numbers."""
 
 MEMORY_SHARE = 16  # of the memory, this part is for the packed images of all trials together
 
@@ -31,7 +31,7 @@ _shared: dict[str, tuple[BaseDataset, dict[int, dict[str, Any]]]] = {}
 
 
 class StreamIndex(int):
-    """An image's index in the data set that also knows its position in the stream."""
+    """An image's index in the data set, with its position in the stream."""
 
     position: int
 
@@ -46,7 +46,7 @@ class StreamIndex(int):
 
 @DATA_SAMPLERS.register_module()
 class StreamSampler(Sampler):
-    """Every image once an epoch in an order of its own, without end, from any position on.
+    """Endless epochs: each has every image once, in an order of its own. Starts at any position.
 
     Of each batch of the whole run, process r of R takes the positions r, r + R, ... so the union
     over processes is the batch that one process would see.
@@ -79,7 +79,7 @@ class StreamSampler(Sampler):
 
 @DATASETS.register_module()
 class StreamDataset:
-    """Wraps a data set so that each image's augmentation is drawn from its stream position.
+    """Wraps a data set so that an image's augmentation depends on its position in the stream.
 
     Where the pipeline draws nothing, an image is loaded and packed once and then kept, up to a
     limit of memory.
@@ -127,7 +127,7 @@ class StreamDataset:
         return self._kept
 
     def take_features(self, features: Sequence[Features]) -> None:
-        """Give these in place of the images, all of which are kept."""
+        """Return these in place of the images; all images must be kept."""
         self._features = features
 
     def full_init(self) -> None:
@@ -165,10 +165,12 @@ class StreamDataset:
 
 
 def share(config: dict[str, Any]) -> StreamDataset:
-    """Load the data of a ``StreamDataset``'s config for all processes that this one will fork: the
-    annotations, and the packed images where they are kept and there is room for all of them."""
+    """Load the data of a ``StreamDataset``'s config for all processes that this one will fork.
+
+    That is the annotations, and the packed images if they are kept and all fit into the memory.
+    """
     options = {name: value for name, value in config.items() if name != "type"}
-    if options.get("limit_mb") is None:  # kept once, not by every process
+    if options.get("limit_mb") is None:  # kept once for all processes
         options["limit_mb"] = memory_bytes() // MEMORY_SHARE // 2**20
     stream = StreamDataset(**options)
     if stream._fixed and len(stream) * stream.dataset[0]["inputs"].nbytes <= stream._room:
@@ -184,10 +186,10 @@ def _key(config: dict[str, Any]) -> str:
 
 @LOOPS.register_module()
 class StreamTrainLoop(IterBasedTrainLoop):
-    """mmengine's iteration loop, resumed without reading every past batch again.
+    """mmengine's iteration loop, which resumes without reading the past batches again.
 
     A validation belongs to the iteration that has just ended: a trial that was stopped during one
-    repeats it when it goes on.
+    repeats it when it resumes.
     """
 
     def run(self) -> torch.nn.Module:
@@ -198,7 +200,7 @@ class StreamTrainLoop(IterBasedTrainLoop):
         if isinstance(sampler, StreamSampler):
             sampler.start = self._iter * self.dataloader.batch_size * sampler.world_size
         batches = iter(self.dataloader)
-        self.runner.model.train()  # also where it is in training: mmdet's backbones freeze here
+        self.runner.model.train()  # always: mmdet's backbones freeze their stages in train()
         while True:
             self._decide_current_val_interval()
             last = self._iter >= self._max_iters

@@ -9,7 +9,7 @@ import time
 import traceback
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from mmengine.runner import Runner
 
 from ablations.losses.native import library
 from ablations.store import record as files
+from ablations.store.code import user_code
 from ablations.store.config import config_text
 from ablations.store.files import read_json, sha256
 from ablations.store.lease import Lease
@@ -28,7 +29,7 @@ from ablations.store.record import Record, read_record, write_record
 from ablations.store.status import read_status, update_status
 from ablations.training.checked_data import refuse_other_data, use_checked
 from ablations.training.checkpoint import Interrupted
-from ablations.training.code import code_state
+from ablations.training.code import code_state, loaded_code
 from ablations.training.distributed import bare_model, distribute, in_any_process, join_group
 from ablations.training.fingerprint import fingerprint
 from ablations.training.latency import inference_ms
@@ -63,6 +64,9 @@ class Attempt:
     began: float = field(default_factory=time.monotonic)
     before: list[dict[str, Any]] = field(default_factory=list)  # earlier attempts
     runner: Runner | None = None
+    code: dict[str, str] = field(default_factory=dict)  # what the record says of them, gathered
+    versions: dict[str, str] = field(default_factory=dict)  # before training, so that nothing can
+    protocol: dict[str, Any] = field(default_factory=dict)  # go wrong with it afterwards
 
     @property
     def curve(self) -> LossCurveHook | None:
@@ -85,13 +89,15 @@ def run_trial(folder: Path) -> str:
     with Lease(folder) if is_main_process() else contextlib.nullcontext():
         if (done := read_record(folder)) is not None:
             return done.status
-        code_state()  # look it up now: the checkout may change while the trial runs
+        code_state(), loaded_code()  # now: the checkout may change meanwhile
         trial = read_json(folder / files.TRIAL)
         status = read_status(folder)
         attempt = Attempt(folder, trial, before=status.get("attempts", []))
         _update(attempt, state="starting", reason=None)
         try:
-            attempt.runner = _build_runner(folder, trial)
+            attempt.code, attempt.versions = dict(loaded_code()), _versions()
+            attempt.runner = _build_runner(attempt)
+            attempt.protocol = fingerprint(attempt.runner.cfg, get_world_size())
             attempt.runner.train()
         except Diverged as outcome:
             return _write_outcome(attempt, "diverged", str(outcome))
@@ -129,8 +135,19 @@ def _update(attempt: Attempt, state: str, reason: str | None) -> None:
     update_status(attempt.folder, state=state, reason=reason, attempts=attempts)
 
 
-def _build_runner(folder: Path, trial: dict[str, Any]) -> Runner:
+def _versions() -> dict[str, str]:
+    """Of everything that can change a number; what is not installed under its usual name is left
+    out."""
+    found = {"python": sys.version.split()[0]}
+    for name in _PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found | {"focal loss on the CPU": "compiled" if library() is not None else "torch"}
+
+
+def _build_runner(attempt: Attempt) -> Runner:
     """mmengine's Runner for the trial's config; it resumes from a checkpoint if there is one."""
+    folder, trial = attempt.folder, attempt.trial
     cfg = PlainConfig(Config.fromfile(folder / files.CONFIG)._cfg_dict)
     cfg.work_dir = str(folder)
     evaluator = cfg.get("val_evaluator")
@@ -144,10 +161,25 @@ def _build_runner(folder: Path, trial: dict[str, Any]) -> Runner:
         cfg.load_from = str(folder / files.CHECKPOINT)
         cfg.resume = True
     refuse_other_data(folder, trial["data"])
+    attempt.code |= _check_code(trial, cfg)
     # Deterministic mode also fills every new tensor, so that reading uninitialised memory gives the
     # same values each time. That costs 5 % of the time, and nothing here reads such memory.
     setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010
     return Runner.from_cfg(cfg)
+
+
+def _check_code(trial: dict[str, Any], cfg: Config) -> dict[str, str]:
+    """The user's code that the config has imported, if it is what the trial was planned with.
+
+    Raises:
+        ValueError: a module has changed; the message names it.
+    """
+    found = user_code(cfg)
+    planned = trial.get("identity", {}).get("code", {})
+    changed = sorted(name for name in {*found, *planned} if found.get(name) != planned.get(name))
+    if changed:
+        raise ValueError(f"{', '.join(changed)} has changed since the trial was planned")
+    return found
 
 
 def _write_outcome(attempt: Attempt, status: files.Status, reason: str | None) -> str:
@@ -159,13 +191,16 @@ def _write_outcome(attempt: Attempt, status: files.Status, reason: str | None) -
     metrics: dict[str, Any] = {}
     timings: dict[str, float] = {}
     if curve is not None and status != "finished":
-        with contextlib.suppress(Diverged):
+        with contextlib.suppress(Diverged, RuntimeError):  # a broken device gives nothing back
             curve.take_waiting()
         curve.write(folder)
     if runner is not None and status == "finished":
         _save_weights(bare_model(runner), folder / files.WEIGHTS)
         metrics = _last_metrics(runner)
-        timings["inference_ms"] = inference_ms(runner)
+        try:
+            timings["inference_ms"] = inference_ms(runner)
+        except Exception:  # a time is not worth a training
+            traceback.print_exc()
     names = [files.CONFIG, files.TRIAL, files.CURVE, files.WEIGHTS]
     names += [files.PREDICTIONS, files.PROBABILITIES] if status == "finished" else []
     trial = attempt.trial
@@ -199,11 +234,10 @@ def _write_outcome(attempt: Attempt, status: files.Status, reason: str | None) -
             else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             attempts=attempts,
             loss=trial["loss"],
-            protocol=fingerprint(runner.cfg, get_world_size()) if runner is not None else {},
+            protocol=attempt.protocol,
             data=trial["data"],
-            versions={"python": sys.version.split()[0]}
-            | {name: version(name) for name in _PACKAGES}
-            | {"focal loss on the CPU": "compiled" if library() is not None else "torch"},
+            versions=attempt.versions,
+            code=attempt.code,
             git=code_state(),
             files={name: sha256(folder / name) for name in names if (folder / name).is_file()},
         ),

@@ -162,11 +162,11 @@ class TrialRunBackend(BaseVisBackend):
 
 
 def close_run(runner: Runner | None, outcome: str, record: Record | None = None) -> None:
-    """Close the W&B run of a trial, if it has one; see ``TrialRunBackend.close``."""
+    """Close the W&B run of a trial, if it has one; see ``TrialRunBackend.finish``."""
     visualizer = runner.visualizer if runner is not None else None
     for backend in getattr(visualizer, "_vis_backends", {}).values():
         if isinstance(backend, TrialRunBackend) and runner is not None:
-            backend.close(runner, outcome, record)
+            backend.finish(runner, outcome, record)
 
 
 def run_config(trial: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from ablations.analysis.comparisons import against_baseline, against_best, typical_paired_sd
-from ablations.analysis.image_bootstrap import CACHE, RESAMPLES, resample_study
+from ablations.analysis.image_bootstrap import CACHE, RESAMPLES, Resamples, resample_study
 from ablations.analysis.paper_protocol import PAPER, differs_from_paper, study_differs_from_paper
 from ablations.analysis.study import load_study
 from tests.helpers.fabricated import PROTOCOL, Plan, fabricate
@@ -16,7 +16,7 @@ BEST = "gamma=2 alpha=0.25"
 
 def test_a_paired_difference_is_scipys_paired_t(tmp_path: Path) -> None:
     study = load_study([fabricate(tmp_path / "a", Plan(points=FOUR, effects={BEST: 3.0}))])
-    row = against_baseline(study, {}).set_index("label").loc[BEST]
+    row = against_baseline(study, Resamples()).set_index("label").loc[BEST]
     values = study.values()
     test = stats.ttest_rel(values.loc[BEST], values.loc["CE"])
     low, high = test.confidence_interval()
@@ -28,13 +28,15 @@ def test_a_paired_difference_is_scipys_paired_t(tmp_path: Path) -> None:
 
 def test_a_shift_of_whole_seeds_widens_only_the_unpaired_interval(tmp_path: Path) -> None:
     plan = Plan(points=FOUR, seeds=(0, 1, 2, 3), noise=0.1, seed_shift=3.0)
-    rows = against_baseline(load_study([fabricate(tmp_path / "a", plan)]), {})
+    rows = against_baseline(load_study([fabricate(tmp_path / "a", plan)]), Resamples())
     assert (rows["half_unpaired"] > 3 * rows["half_seeds"]).all()
 
 
 def test_only_seeds_that_both_have_are_paired(tmp_path: Path) -> None:
     plan = Plan(points=FOUR, seeds=(0, 1, 2), states={("CE", 0): "failed", (BEST, 1): "diverged"})
-    row = against_baseline(load_study([fabricate(tmp_path / "a", plan)]), {}).set_index("label")
+    row = against_baseline(load_study([fabricate(tmp_path / "a", plan)]), Resamples()).set_index(
+        "label"
+    )
     assert row.loc[BEST, "seeds"] == 1
     assert np.isnan(row.loc[BEST, "half_seeds"])
     assert row.loc["gamma=0 alpha=0.25", "seeds"] == 2
@@ -42,10 +44,10 @@ def test_only_seeds_that_both_have_are_paired(tmp_path: Path) -> None:
 
 def test_the_best_cell_stands_alone_only_if_the_seeds_say_so(tmp_path: Path) -> None:
     clear = Plan(points=FOUR, seeds=(0, 1, 2, 3, 4), effects={BEST: 5.0})
-    verdicts = against_best(load_study([fabricate(tmp_path / "clear", clear)]), {})
+    verdicts = against_best(load_study([fabricate(tmp_path / "clear", clear)]), Resamples())
     assert set(verdicts.set_index("label")["verdict"].drop(BEST)) == {"worse"}
     null = Plan(points=FOUR, seeds=(0, 1, 2, 3, 4))
-    verdicts = against_best(load_study([fabricate(tmp_path / "null", null)]), {})
+    verdicts = against_best(load_study([fabricate(tmp_path / "null", null)]), Resamples())
     assert set(verdicts["verdict"]) == {"best mean", "cannot be told apart"}
 
 
@@ -60,13 +62,13 @@ def test_images_are_resampled_alike_and_kept(tmp_path: Path) -> None:
     work_dir = fabricate(tmp_path / "a", plan)
     study = load_study([work_dir])
     first = resample_study(study)
-    assert set(first) == {(label, seed) for label in study.labels for seed in (0, 1)}
-    assert all(values.shape == (RESAMPLES,) for values in first.values())
+    assert set(first.ap) == {(label, seed) for label in study.labels for seed in (0, 1)}
+    assert all(values.shape == (RESAMPLES,) for values in first.ap.values())
     assert len(list((work_dir / CACHE).glob("*.npy"))) == 4
     again = resample_study(study)
-    assert all((again[key] == first[key]).all() for key in first)
+    assert all((again.ap[key] == first.ap[key]).all() for key in first.ap)
     row = against_baseline(study, first).iloc[0]
-    spread = np.mean([first[row["label"], s] - first["CE", s] for s in (0, 1)], axis=0)
+    spread = np.mean([first.ap[row["label"], s] - first.ap["CE", s] for s in (0, 1)], axis=0)
     assert row["image_sd"] == pytest.approx(spread.std(ddof=1))
     assert row["half_total"] > row["half_seeds"]
 
@@ -77,10 +79,10 @@ def test_of_many_trials_few_are_resampled_those_of_the_best_cell_among_them(
     plan = Plan(points=FOUR, seeds=(0, 1), images=5, effects={"gamma=5 alpha=0.25": 9.0})
     study = load_study([fabricate(tmp_path / "a", plan)])
     monkeypatch.setattr("ablations.analysis.image_bootstrap.MAX_PREDICTION_BYTES", 0)
-    assert len(resample_study(study)) == 8
+    assert len(resample_study(study).ap) == 8
     monkeypatch.setattr("ablations.analysis.image_bootstrap.MAX_TRIALS", 3)
     few = resample_study(study)
-    assert set(few) == {("CE", 0), ("gamma=5 alpha=0.25", 0)}
+    assert set(few.ap) == {("CE", 0), ("gamma=5 alpha=0.25", 0)}
     # Cells whose trials were not resampled have no p value over images.
     monkeypatch.setattr("ablations.analysis.comparisons.ALPHA", 1.0)
     table = against_best(study, few).set_index("label")
@@ -94,9 +96,9 @@ def test_many_cells_are_compared_with_the_best_alone_and_no_less_strictly(
 ) -> None:
     plan = Plan(seeds=tuple(range(5)), effects={BEST: 2.0}, files=False)
     study = load_study([fabricate(tmp_path / "a", plan)])
-    every = against_best(study, {}).set_index("label")
+    every = against_best(study, Resamples()).set_index("label")
     monkeypatch.setattr("ablations.analysis.comparisons.MOST_PAIRS", 100)
-    alone = against_best(study, {}).set_index("label")
+    alone = against_best(study, Resamples()).set_index("label")
     assert list(alone.index) == list(every.index)
     np.testing.assert_allclose(alone["difference"], every["difference"])
     # Holm's largest factor is Bonferroni's, 120 pairs here; the common variance is a sample's.

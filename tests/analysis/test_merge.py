@@ -1,7 +1,9 @@
+import json
 from pathlib import Path
 
 import pytest
 
+from ablations.analysis.merge import code_states, mixed_cells
 from ablations.analysis.study import load_study
 from tests.helpers.fabricated import PROTOCOL, Plan, fabricate
 
@@ -53,3 +55,29 @@ def test_one_trial_under_two_ids_is_refused(tmp_path: Path) -> None:
     second = fabricate(tmp_path / "second", Plan(points=[{"loss": "CE"}], generator_seed=7))
     with pytest.raises(ValueError, match=r"CE seed 0 is trial 00000000 in first and 00000007"):
         load_study([first, second])
+
+
+def _with_code(work_dir: Path, code: dict[str, str]) -> Path:
+    for path in (work_dir / "trials").glob("*/record.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"code": code}))
+    return work_dir
+
+
+def test_seeds_of_an_edited_loss_are_not_averaged_with_the_old_ones(tmp_path: Path) -> None:
+    points = [{"loss": "mine"}]
+    first = fabricate(tmp_path / "first", Plan(points=points))
+    second = fabricate(tmp_path / "second", Plan(points=points, seeds=(3,)))
+    with pytest.raises(ValueError, match=r"code\.my_loss is aa in first and bb in second"):
+        load_study([_with_code(first, {"my_loss": "aa"}), _with_code(second, {"my_loss": "bb"})])
+
+
+def test_the_packages_own_code_may_differ_and_is_told(tmp_path: Path) -> None:
+    points = [{"loss": "CE"}, {"loss": "FL"}]
+    first = fabricate(tmp_path / "first", Plan(points=points))
+    second = fabricate(tmp_path / "second", Plan(points=points[:1], seeds=(3,)))
+    folders = [_with_code(first, {"ablations.losses": "aa"}), second]  # of before it was recorded
+    study = load_study(folders)
+    found = code_states(study.records)
+    assert [one.code for one in found] == [{"ablations.losses": "aa"}, {}]
+    assert found[1].seeds == {"CE": [3]}
+    assert mixed_cells(found) == ["CE"]

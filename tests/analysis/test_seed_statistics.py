@@ -4,8 +4,10 @@ import pytest
 from scipy import stats
 
 from ablations.analysis.agreement import agreement
-from ablations.analysis.comparisons import all_pairs
+from ablations.analysis.comparisons import all_pairs, pair_spreads
 from ablations.analysis.seeds import (
+    additive,
+    adjusted_means,
     half_width,
     holm,
     p_value,
@@ -13,15 +15,17 @@ from ablations.analysis.seeds import (
     seed_interval,
     seeds_needed,
 )
-from ablations.analysis.variances import moderate
+from ablations.analysis.variances import moderate, noisier_cells
 from benchmarks.interval_coverage import (
     NOISE,
     NOISES,
     RATIOS,
     SEEDS,
+    GroupedImages,
     combined,
     found,
     images,
+    looked,
     marked,
     one_cell,
     paired,
@@ -92,6 +96,50 @@ def test_the_seeds_needed_are_the_fewest_that_suffice() -> None:
     assert n == 14  # statsmodels' TTestPower().solve_power(0.5 / 0.6, power=0.8) gives 13.4
     needed = seeds_needed([0.001, 0.5, 0.0, -0.5, 0.5], [0.6, np.nan, 0.6, 0.6, 0.0])
     np.testing.assert_array_equal(needed, [np.nan, np.nan, np.nan, 14, 2])
+
+
+def test_a_huge_difference_is_surely_found() -> None:
+    # scipy's cdf of the noncentral t is NaN far in its lower tail, which made the power NaN.
+    assert power(1.0, 0.15, 3) == pytest.approx(0.9986, abs=1e-4)
+    assert seeds_needed(1.0, 0.15) == 3
+
+
+def test_few_groups_make_the_images_quantile_students() -> None:
+    assert half_width(0.0, 4, 0.3, image_df=7) == pytest.approx(stats.t.ppf(0.975, 7) * 0.3)
+    edge = half_width(0.7, 3, 0.4, image_df=7)
+    assert p_value(edge, 0.7, 3, 0.4, image_df=7) == pytest.approx(0.05, rel=1e-9)
+
+
+def test_adjusted_means_undo_a_seed_that_a_cell_lacks() -> None:
+    # Seed 1 is ten points worse. b lacks it, so its plain mean is above a's, which is better.
+    values = pd.DataFrame(
+        [[52.0, 42.0], [51.0, np.nan], [50.0, 40.0], [np.nan, np.nan]], index=["a", "b", "c", "d"]
+    )
+    assert values.mean(axis=1).idxmax() == "b"
+    adjusted = adjusted_means(values)
+    np.testing.assert_allclose(adjusted, [47.0, 46.0, 45.0, np.nan])
+    assert adjusted.idxmax() == "a"
+
+
+def test_adjusted_means_are_least_squares_and_plain_with_equal_seeds(
+    rng: np.random.Generator,
+) -> None:
+    table = rng.normal(40, 3, (6, 4))
+    table[4] = np.nan
+    values = pd.DataFrame(table)
+    assert adjusted_means(values).equals(values.mean(axis=1))
+    table[[0, 1, 5, 5], [0, 2, 1, 3]] = np.nan
+    cell, seed = additive(table)
+    known = np.isfinite(table)
+    design = [np.concatenate([np.eye(6)[i], np.eye(4)[s]]) for i, s in np.argwhere(known)]
+    fitted = np.array(design) @ np.linalg.lstsq(np.array(design), table[known], rcond=None)[0]
+    np.testing.assert_allclose((cell[:, None] + seed)[known], fitted)
+    assert seed.sum() == pytest.approx(0)
+
+
+def test_cells_that_share_no_seed_are_compared_by_plain_means() -> None:
+    table = np.array([[1.0, 3.0, np.nan], [2.0, 4.0, np.nan], [np.nan, np.nan, 9.0]])
+    np.testing.assert_allclose(additive(table)[0], [2.0, 3.0, 9.0])
 
 
 @pytest.mark.parametrize("n", SEEDS)
@@ -166,6 +214,46 @@ def test_identical_cells_do_not_hide_the_others(rng: np.random.Generator) -> Non
     variances = np.concatenate([0.25 * rng.chisquare(2, 100) / 2, np.zeros(50)])
     with_twins, without = moderate(variances, 2, 30), moderate(variances[:100], 2, 30)
     np.testing.assert_allclose(with_twins.variances[:100], without.variances)
+
+
+def test_an_equal_cell_is_found_noisy_as_often_as_the_level_says(
+    rng: np.random.Generator,
+) -> None:
+    drawn = [noisier_cells(rng.normal(0, 1, (16, 3)) + rng.normal(0, 9, 3)) for _ in range(400)]
+    assert np.mean(drawn) == pytest.approx(0.05, abs=0.012)
+
+
+def test_a_pair_with_a_noisy_cell_keeps_its_own_variance(rng: np.random.Generator) -> None:
+    table = rng.normal(0, 0.2, (8, 4))
+    table[0] = [6.0, -5.0, 4.0, -6.0]
+    assert noisier_cells(table).tolist() == [True] + [False] * 7
+    first, second = np.triu_indices(8, 1)
+    _, _, sd, df = pair_spreads(table, first, second)
+    own = (table[first] - table[second]).std(axis=1, ddof=1)
+    noisy = first == 0
+    np.testing.assert_allclose(sd[noisy], own[noisy])
+    assert (df[noisy] == 3).all()
+    assert (df[~noisy] > 3).all()
+
+
+def test_two_cells_or_one_seed_show_no_noisy_cell(rng: np.random.Generator) -> None:
+    assert not noisier_cells(rng.normal(0, 1, (2, 5))).any()
+    assert not noisier_cells(rng.normal(0, 1, (9, 1))).any()
+
+
+def test_looking_again_and_again_finds_what_is_not_there(rng: np.random.Generator) -> None:
+    one_pair, any_pair = looked(0.05, 60, rng)
+    assert 0.05 < one_pair < 0.5
+    assert any_pair < 0.3
+
+
+@pytest.mark.slow
+def test_the_interval_over_groups_covers_where_that_over_images_does_not(
+    rng: np.random.Generator,
+) -> None:
+    grouped, _, by_image = GroupedImages(rng).covered(8, 150, rng)
+    assert grouped == pytest.approx(0.95, abs=3 * simulation_error(0.95, 150))
+    assert grouped >= by_image
 
 
 @pytest.mark.slow

@@ -179,23 +179,36 @@ def test_an_interrupted_sweep_goes_on_to_the_same_result(
     ]
 
 
-def test_a_failing_trial_is_shown_and_spares_the_others(sweep, tiny: Path) -> None:
-    (tiny / "broken.py").write_text(
-        "import torch\n"
-        "from ablations.losses.registry import LOSSES\n"
-        "@LOSSES.register_module()\n"
-        "class Broken(torch.nn.Module):\n"
-        "    use_sigmoid = True\n"
-        "    def __init__(self, use_sigmoid=True):\n"
-        "        super().__init__()\n"
-        "    def forward(self, pred, target, weight=None, avg_factor=None):\n"
-        "        raise RuntimeError('the user has a bug')\n"
-    )
+BROKEN = """
+import pathlib
+import torch
+from ablations.losses.registry import LOSSES
+@LOSSES.register_module()
+class Broken(torch.nn.Module):
+    use_sigmoid = True
+    calls = 0
+    def __init__(self, use_sigmoid=True):
+        super().__init__()
+    def forward(self, pred, target, weight=None, avg_factor=None):
+        self.calls += 1
+        if self.calls > {calls} and not pathlib.Path("repaired").exists():
+            raise RuntimeError("the user has a bug")
+        return pred.square().mean()
+"""
+
+
+def broken_after(tiny: Path, calls: int) -> None:
+    """Make the sweep's first cell a user's loss that breaks after some calls."""
+    (tiny / "broken.py").write_text(BROKEN.format(calls=calls))
     config = (tiny / "config.py").read_text()
     config += 'custom_imports = dict(imports=["ablations.training", "broken"])\n'
     (tiny / "config.py").write_text(config)
     grid = (tiny / "grid.py").read_text().replace("ablations.CrossEntropyLoss", "ablations.Broken")
     (tiny / "grid.py").write_text(grid)
+
+
+def test_a_failing_trial_is_shown_and_spares_the_others(sweep, tiny: Path) -> None:
+    broken_after(tiny, 10)
     result = sweep(*FLAGS)
     assert result.returncode == 1, result.stdout + result.stderr
     assert "RuntimeError: the user has a bug" in result.stderr
@@ -205,18 +218,62 @@ def test_a_failing_trial_is_shown_and_spares_the_others(sweep, tiny: Path) -> No
     report = (tiny / "reports" / "work" / "README.md").read_text()
     assert "the user has a bug" in report
     assert "the user has a bug" in (states[0].folder / "log.txt").read_text()
+    for state in states:  # gathered before the training that failed
+        assert state.record.protocol["iterations"] == 12
+        assert state.record.versions["mmdet"].startswith("3.")
+        assert set(state.record.code) == {"ablations.losses", "ablations.training", "broken"}
 
     assert "are done" in sweep(*FLAGS).stdout  # failed trials run again only when asked for
-    repaired = (
-        (tiny / "broken.py")
-        .read_text()
-        .replace("raise RuntimeError('the user has a bug')", "return pred.square().mean()")
-    )
-    (tiny / "broken.py").write_text(repaired)
+    (tiny / "repaired").touch()
     assert sweep(*FLAGS, "--retry-failed").returncode == 0
     states = sweep_states(tiny / "work")[1]
     assert [state.state for state in states] == ["finished", "finished"]
     assert (states[0].folder / "record-failed-1.json").is_file()
+
+    with (tiny / "broken.py").open("a") as stream:  # another experiment from here on
+        stream.write("# an edit\n")
+    for seeds in ((), ("--seeds", "5")):
+        edited = sweep(*FLAGS, *seeds)
+        assert edited.returncode == 2
+        (line,) = edited.stderr.splitlines()
+        assert "code.broken: " in line
+
+
+def test_a_loss_that_breaks_in_its_first_batch_costs_no_training(sweep, tiny: Path) -> None:
+    broken_after(tiny, 0)
+    result = sweep(*FLAGS)
+    assert result.returncode == 2
+    assert "the user has a bug" in result.stderr.splitlines()[-1]
+    assert "Broken" in result.stderr.splitlines()[-1]
+    assert not (tiny / "work" / "manifest.json").exists()
+
+
+@pytest.mark.parametrize(
+    "schedule", ["None", 'dict(_delete_=True, type="ConstantLR", by_epoch=False, factor=0.5)']
+)
+def test_no_schedule_and_one_schedule_have_their_record(sweep, tiny: Path, schedule: str) -> None:
+    with (tiny / "config.py").open("a") as config:
+        config.write(f"param_scheduler = {schedule}\n")
+    result = sweep(*FLAGS, "--no-report", "--smoke")
+    assert result.returncode == 0, result.stdout + result.stderr
+    for state in sweep_states(tiny / "work")[1]:
+        assert state.record.status == "finished"
+        assert state.record.protocol["lr_steps"] in ([], "ConstantLR")
+
+
+def test_output_that_nobody_reads_ends_without_a_traceback(tiny: Path, environment) -> None:
+    command = f"{sys.executable} {REPOSITORY / 'runners' / 'sweep.py'} {' '.join(FLAGS)} --dry-run"
+    seeds = " ".join(map(str, range(2000)))  # more than a pipe holds
+    done = subprocess.run(
+        ["bash", "-c", f"{command} --seeds {seeds} | head -1"],
+        cwd=tiny,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert len(done.stdout.splitlines()) == 1
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize(
@@ -230,6 +287,7 @@ def test_a_failing_trial_is_shown_and_spares_the_others(sweep, tiny: Path) -> No
         (["--seeds", "-1"], "--seeds are whole numbers"),
         (["--workers", "0"], "must be at least 1"),
         (["--json"], "--json goes with --dry-run"),
+        (["--cfg-options", "optim_wrapper.optimizer.lr=0,01"], "takes a number, not a str"),
         (["--cfg-options", "train_cfg.max_iters=None"], "no train_cfg.max_iters"),
         (["--cfg-options", "val_evaluator.type=CocoMetric"], "scored by BoxAP"),
         (["--launcher", "slurm", "--slurm", "gpu"], "--slurm takes PATH=VALUE"),

@@ -49,6 +49,7 @@ VERSIONS = {
     **{"mmcv": "2.1.0", "mmdet": "3.3.0", "numpy": "2.4.6", "pycocotools": "2.0.11"},
 }
 CLASSES = tuple("0123456789")
+STARTED = "2026-05-04T10:00:00+00:00"
 
 
 @dataclass
@@ -65,6 +66,10 @@ class Plan:
     grid: dict[str, Any] = field(default_factory=dict)
     files: bool = True  # curves and logits as well as records
     images: int = 0  # with this many images, annotations and predictions too
+    groups: int = 0  # photographs that the images are crops of, in turn; 0: nothing is said
+    group_key: str = "group"
+    commands: dict[str, str] = field(default_factory=dict)  # started -> command; none: one
+    trained: dict[int, str] = field(default_factory=dict)  # seed -> when its trials were
     iterations: int = 200
     generator_seed: int = 0
     images_dir: Path | None = None
@@ -97,17 +102,15 @@ def fabricate(work_dir: Path, plan: Plan | None = None) -> Path:
     ]
     work_dir.mkdir(parents=True, exist_ok=True)
     grid = {"name": "gamma_alpha", "title": "Fabricated.", "table": "table_1b"} | plan.grid
+    first = f"python runners/sweep.py --grid {grid['name']}"
     manifest = Manifest(
         sweep=work_dir.name,
         grid=grid,
         config="configs/retinanet_r18_digits.py",
         options={"cfg_options": {}, "smoke": False},
         commands=[
-            {
-                "command": f"python runners/sweep.py --grid {grid['name']}",
-                "started": "2026-05-04T10:00:00+00:00",
-                "machine": "2 cores, no GPU",
-            }
+            {"command": command, "started": started, "machine": "2 cores, no GPU"}
+            for started, command in (plan.commands or {STARTED: first}).items()
         ],
         trials=entries,
     )
@@ -179,7 +182,7 @@ def _trial(
                 "inference_ms": 12.5 + entry.seed,
             },
             peak_memory_bytes=900_000_000,
-            attempts=[{"started": "2026-05-04T10:00:00+00:00", "outcome": state}],
+            attempts=[{"started": plan.trained.get(entry.seed, STARTED), "outcome": state}],
             loss={"type": "ablations.FocalLoss", **entry.point},
             protocol=plan.protocol,
             data={
@@ -193,6 +196,7 @@ def _trial(
                     **_where(work_dir, plan, annotations),
                 },
                 "classes": list(CLASSES),
+                **({} if plan.group_key == "group" else {"group_key": plan.group_key}),
             },
             versions=VERSIONS,
             git={"commit": "0123456789abcdef", "dirty": False},
@@ -254,6 +258,9 @@ def logit_counts(logits: np.ndarray) -> np.ndarray:
 
 def _annotations(work_dir: Path, plan: Plan, rng: np.random.Generator) -> str:
     truth = random_truth(rng, plan.images, len(CLASSES))
+    for number, image in enumerate(truth["images"]):
+        if plan.groups:
+            image[plan.group_key] = f"photograph {number % plan.groups}"
     draft = work_dir / "draft.json"
     draft.write_text(json.dumps(truth))
     digest = sha256(draft)

@@ -13,6 +13,7 @@ import pytest
 
 from ablations.analysis.comparisons import against_every_baseline
 from ablations.analysis.focal_loss import focal_loss
+from ablations.analysis.image_bootstrap import Resamples
 from ablations.analysis.loss_cdf import (
     LogitSample,
     LossCDF,
@@ -136,7 +137,7 @@ def test_every_baseline_has_the_reports_differences(tmp_path: Path) -> None:
     effects = {"gamma=2 alpha=0.25": 6.0}
     states = {("gamma=5 alpha=0.5", seed): "failed" for seed in (0, 1, 2)}
     work_dir = fabricate(tmp_path / "digits", Plan(effects=effects, states=states))
-    frames = against_every_baseline(load_study([work_dir]), {})
+    frames = against_every_baseline(load_study([work_dir]), Resamples())
     assert set(frames) == set(load_study([work_dir]).labels) - {"gamma=5 alpha=0.5"}
     one, other = frames["CE"].set_index("label"), frames["gamma=2 alpha=0.25"].set_index("label")
     best = "gamma=2 alpha=0.25"

@@ -16,6 +16,7 @@ from PIL import Image
 
 from ablations.reporting.report import write_report
 from ablations.reporting.validation_images import read_pixels
+from ablations.store.files import sha256
 from ablations.training.fingerprint import fingerprint
 from tests.helpers.fabricated import GRID, PROTOCOL, Plan, fabricate
 
@@ -187,7 +188,9 @@ def test_the_command_line_writes_where_it_is_told(tmp_path: Path) -> None:
     assert (tmp_path / "report" / "README.md").is_file()
 
 
-@pytest.mark.parametrize("problem", ["no sweep", "no label", "broken", "two protocols"])
+@pytest.mark.parametrize(
+    "problem", ["no sweep", "no label", "broken manifest", "two protocols", "somebody's README"]
+)
 def test_bad_input_exits_with_2_and_one_line(tmp_path: Path, problem: str) -> None:
     work_dir = fabricate(tmp_path / "digits", Plan(points=[{"loss": "CE"}]))
     arguments: list[object] = [work_dir, "--out", tmp_path / "report"]
@@ -195,15 +198,20 @@ def test_bad_input_exits_with_2_and_one_line(tmp_path: Path, problem: str) -> No
         arguments[0] = tmp_path
     if problem == "no label":
         arguments += ["--baseline", "FL"]
-    if problem == "broken":
-        next((work_dir / "trials").glob("*/record.json")).write_text("{")
+    if problem == "broken manifest":
+        (work_dir / "manifest.json").write_text('{"schema_version": 2}')
     if problem == "two protocols":
         other = Plan(points=[{"loss": "CE"}], seeds=(3,), protocol=PROTOCOL | {"lr": 0.1})
         arguments.insert(1, fabricate(tmp_path / "other", other))
+    if problem == "somebody's README":
+        arguments[-1] = tmp_path / "project"
+        (tmp_path / "project").mkdir()
+        (tmp_path / "project" / "README.md").write_text("# My project")
     done = run(*arguments)
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "report").exists()
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_the_report_needs_neither_torch_nor_mmdet() -> None:
@@ -284,18 +292,190 @@ def test_tables_are_booktabs_with_their_unit(report: Path) -> None:
     assert "±" not in text
 
 
+POINTS = [{"loss": "CE"}, {"gamma": 2.0, "alpha": 0.25}]
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+
+
 @pytest.mark.parametrize("damage", [b"not a zip", None])
 def test_damaged_predictions_are_named(tmp_path: Path, damage: bytes | None) -> None:
-    plan = Plan(points=[{"loss": "CE"}], seeds=(0,), images=5)
+    plan = Plan(points=POINTS, seeds=(0, 1), images=5)
     work_dir = fabricate(tmp_path / "digits", plan)
-    path = next((work_dir / "trials").glob("*/predictions.npz"))
+    path = min((work_dir / "trials").glob("*/predictions.npz"))
     if damage is None:
         with np.load(path) as stored:
             np.savez(path, **{name: stored[name][:1] for name in stored.files})
     else:
         path.write_bytes(damage)
-    with pytest.raises(ValueError, match=r"predictions\.npz is not the file"):
-        write_report([work_dir], tmp_path / "report")
+    text = write_report([work_dir], tmp_path / "report").read_text()
+    assert f"Left out of the resampling of images: {path} is not the file" in text
+    assert "(3 of 4 finished trials" in text
+
+
+RECORDS = {
+    "torn": "{",
+    "empty": "",
+    "no object": "[]",
+    "of the future": '{"schema_version": 99}',
+    "of another status": '{"schema_version": 2, "status": "splendid"}',
+    "without its fields": '{"schema_version": 2, "status": "finished"}',
+    "with another field": None,
+    "with text for numbers": None,
+}
+
+
+@pytest.mark.parametrize("kind", RECORDS)
+def test_a_damaged_record_is_a_reason_in_the_table(tmp_path: Path, kind: str) -> None:
+    work_dir = fabricate(tmp_path / "digits", Plan(points=POINTS, seeds=(0, 1)))
+    path = min((work_dir / "trials").glob("*/record.json"))
+    value = json.loads(path.read_text())
+    text = RECORDS[kind]
+    if kind == "with another field":
+        text = json.dumps({**value, "spirit": 1})
+    if kind == "with text for numbers":
+        text = json.dumps({**value, "metrics": {"AP": "high"}})
+    path.write_text(str(text))
+    report = write_report([work_dir], tmp_path / "report").read_text()
+    missing = report.split("## Failed, diverged and missing trials")[1].split("##")[0]
+    assert "| CE | 0 | damaged | record.json " in missing
+    assert "1 damaged, 3 finished" in report
+    assert str(tmp_path) not in missing
+
+
+@pytest.mark.parametrize("name", ["curve.npz", "probabilities.npz", "predictions.npz"])
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 torn", b"\x93NUMPY"])
+def test_a_damaged_file_costs_its_section_alone(tmp_path: Path, name: str, content: bytes) -> None:
+    folder = tmp_path / "val"
+    folder.mkdir()
+    for index in range(12):
+        imsave(folder / f"{index}.png", np.zeros((64, 64, 3), dtype=np.uint8))
+    plan = Plan(points=POINTS, seeds=(0,), images=12, images_dir=folder)
+    work_dir = fabricate(tmp_path / "digits", plan)
+    for path in (work_dir / "trials").glob(f"*/{name}"):
+        path.write_bytes(content)
+    text = write_report([work_dir], tmp_path / "report").read_text()
+    titles = {"curve.npz": "Training", "probabilities.npz": "Loss CDFs (Figure 4)"}
+    section = text.split(f"## {titles.get(name, 'Detections')}")[1].split("\n## ")[0]
+    assert "Left out: " in section
+    assert name in section
+    assert "## Every cell" in text
+    assert "## How it was made" in text
+
+
+def test_one_damaged_curve_of_two_leaves_the_other(tmp_path: Path) -> None:
+    work_dir = fabricate(tmp_path / "digits", Plan(points=POINTS, seeds=(0,)))
+    min((work_dir / "trials").glob("*/curve.npz")).write_bytes(b"")
+    text = write_report([work_dir], tmp_path / "report").read_text()
+    section = text.split("## Training")[1].split("\n## ")[0]
+    assert "training_curves.png" in section
+    assert "Left out: " in section
+
+
+def test_a_stray_annotation_and_a_damaged_image_do_not_end_the_report(tmp_path: Path) -> None:
+    folder = tmp_path / "val"
+    folder.mkdir()
+    for index in range(12):
+        imsave(folder / f"{index}.png", np.zeros((64, 64, 3), dtype=np.uint8))
+    plan = Plan(points=POINTS, seeds=(0,), images=12, images_dir=folder)
+    work_dir = fabricate(tmp_path / "digits", plan)
+    annotations = next(work_dir.glob("annotations-*.json"))
+    truth = json.loads(annotations.read_text())
+    first = min(a["image_id"] for a in truth["annotations"])
+    for annotation in truth["annotations"]:
+        if annotation["image_id"] != first:
+            annotation["category_id"] = 77
+    annotations.write_text(json.dumps(truth))
+    digest = sha256(annotations)
+    renamed = annotations.rename(work_dir / f"annotations-{digest}.json")
+    for path in (work_dir / "trials").glob("*/record.json"):
+        old = annotations.stem.removeprefix("annotations-")
+        path.write_text(path.read_text().replace(old, digest))
+    (folder / f"{first - 1}.png").write_bytes(b"not an image")
+    text = write_report([work_dir], tmp_path / "report").read_text()
+    assert (tmp_path / "report" / "figures" / "detections.png").is_file()
+    renamed.write_text("{")
+    text = write_report([work_dir], tmp_path / "report").read_text()
+    assert "not valid JSON" in text.split("## Detections")[1]
+    assert not (tmp_path / "report" / "figures" / "detections.png").is_file()
+
+
+def test_a_report_that_fails_leaves_the_earlier_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work_dir = fabricate(tmp_path / "digits", Plan(points=POINTS))
+    out = write_report([work_dir], tmp_path / "report").parent
+    before = files_of(out)
+
+    def broken(*_args: object) -> None:
+        raise RuntimeError("the disk is full")
+
+    monkeypatch.setattr("ablations.reporting.report.write_table", broken)
+    with pytest.raises(RuntimeError, match="the disk is full"):
+        write_report([work_dir], out)
+    assert files_of(out) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["digits", "report"]
+
+
+def test_files_of_the_users_own_survive(tmp_path: Path) -> None:
+    work_dir = fabricate(tmp_path / "digits", Plan(points=POINTS, seeds=(0, 1)))
+    out = write_report([work_dir], tmp_path / "report").parent
+    assert (out / "figures" / "table_2.png").is_file() or (out / "tables" / "cells.csv").is_file()
+    own = ["notes.md", "figures/mine.png", "tables/mine.csv", "more/deep.txt"]
+    for name in own:
+        (out / name).parent.mkdir(exist_ok=True)
+        (out / name).write_text(name)
+    other = fabricate(tmp_path / "other", Plan(points=[{"scales": 1}], files=False))
+    for _ in range(2):
+        write_report([other], out)
+        assert {name: (out / name).read_text() for name in own} == {name: name for name in own}
+    fresh = write_report([other], tmp_path / "fresh").parent
+    assert set(files_of(out)) - set(own) == set(files_of(fresh))
+
+
+def test_a_report_from_before_there_was_a_list_is_replaced_and_kept(tmp_path: Path) -> None:
+    """What it wrote is not known any more, so nothing of it is deleted."""
+    work_dir = fabricate(tmp_path / "digits", Plan(points=POINTS, seeds=(0, 1)))
+    out = write_report([work_dir], tmp_path / "report").parent
+    (out / ".report.json").unlink()
+    (out / "figures" / "old.png").write_text("")
+    write_report([work_dir], out)
+    assert (out / "figures" / "old.png").is_file()
+
+
+def test_a_list_that_names_files_elsewhere_deletes_nothing(tmp_path: Path) -> None:
+    work_dir = fabricate(tmp_path / "digits", Plan(points=POINTS, seeds=(0, 1)))
+    out = write_report([work_dir], tmp_path / "report").parent
+    outside = tmp_path / "outside.txt"
+    outside.write_text("mine")
+    names = ["../outside.txt", str(outside), "README.md"]
+    (out / ".report.json").write_text(json.dumps({"files": names}))
+    write_report([work_dir], out)
+    assert outside.read_text() == "mine"
+
+
+def test_cells_that_mix_trials_of_different_code_are_named(tmp_path: Path) -> None:
+    work_dir = fabricate(tmp_path / "digits", Plan(points=POINTS))
+    for path in (work_dir / "trials").glob("*/record.json"):
+        value = json.loads(path.read_text())
+        changed = value["label"] == "CE" and value["seed"] == 2
+        digest = ("b" if changed else "a") * 16
+        value["code"] = {"ablations.losses": digest, "ablations.training": "c" * 16}
+        path.write_text(json.dumps(value))
+    text = write_report([work_dir], tmp_path / "report").read_text()
+    assert "**Cells that average trials of different code:** CE." in text
+    made = text.split("## How it was made")[1]
+    assert "ablations.losses `aaaaaaaaaaaa`" in made
+    line = next(line for line in made.splitlines() if "`bbbbbbbbbbbb`" in line)
+    assert line.endswith("CE (seed 2)")
+
+
+def test_one_state_of_the_code_is_not_spoken_of(report: Path) -> None:
+    text = (report / "README.md").read_text()
+    assert "different code" not in text
+    assert "states of this package" not in text
 
 
 def test_classes_may_bear_the_names_of_our_columns(tmp_path: Path) -> None:

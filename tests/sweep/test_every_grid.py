@@ -12,6 +12,7 @@ from ablations.sweep.errors import UsageError
 from ablations.sweep.grid import parse_grid, read_grid
 from ablations.sweep.plan import load_config
 
+EMBEDDED, PAPER = "retinanet_r18_digits", "retinanet_r50_coco_600"
 CONFIGS = sorted(Path("configs").glob("*.py"))
 GRIDS = sorted(Path("configs/grids").glob("*.py"))
 COUNTS = {  # points under the embedded protocol and under the paper's
@@ -104,7 +105,7 @@ def test_a_grid_under_the_papers_protocol_has_the_papers_rows(grid: Path) -> Non
         assert missing == []
 
 
-@pytest.mark.parametrize("stem", ["retinanet_r18_digits", "retinanet_r50_coco_600"])
+@pytest.mark.parametrize("stem", [EMBEDDED, PAPER])
 def test_grids_share_the_trials_they_have_in_common(stem: str) -> None:
     config = f"configs/{stem}.py"
     product = planned("gamma_alpha", config)
@@ -119,16 +120,24 @@ def test_grids_share_the_trials_they_have_in_common(stem: str) -> None:
     assert planned("focal_star", config)["FL gamma=2 alpha=0.25", 0] == usual
     balanced = planned("alpha_ce", config)["gamma=0 alpha=0.75", 0]
     assert planned("focal_star", config)["CE alpha=0.75", 0] == balanced
-    rates = planned("learning_rate", config)
-    default = _read(config)["optim_wrapper"]["optimizer"]["lr"]
-    assert rates[f"FL gamma=2 alpha=0.25 lr={default:g}", 0] == usual
-    assert rates[f"CE alpha=0.75 lr={default:g}", 0] == balanced
-    assert rates[f"CE lr={default:g}", 0] == product["CE", 0]
     prior = planned("prior", config)
     assert prior["FL prior=0.01", 0] == usual != prior["FL prior=0.5", 0]
     assert prior["CE prior=0.01", 0] == product["CE", 0]
-    if stem == "retinanet_r50_coco_600":
+    if stem == PAPER:
         assert planned("depth_scale", config)["depth=50 scale=600", 0] == usual
+
+
+@pytest.mark.parametrize(("stem", "processes"), [(EMBEDDED, "1"), (PAPER, "8")])
+def test_the_default_learning_rate_is_among_those_that_are_tried(stem: str, processes: str) -> None:
+    """With the processes that the config is made for; with others its rate follows the batch."""
+    config = f"configs/{stem}.py"
+    rates = planned("learning_rate", config, "--gpus-per-trial", processes)
+    product = planned("gamma_alpha", config, "--gpus-per-trial", processes)
+    default = f"lr={_read(config)['optim_wrapper']['optimizer']['lr']:g}"
+    for arm in ("FL gamma=2 alpha=0.25", "FL gamma=1 alpha=0.25"):
+        assert rates[f"{arm} {default}", 0] == product[arm.removeprefix("FL "), 0]
+    assert rates[f"CE alpha=0.75 {default}", 0] == product["gamma=0 alpha=0.75", 0]
+    assert rates[f"CE {default}", 0] == product["CE", 0]
 
 
 def test_a_grid_that_the_detector_has_no_place_for_is_refused() -> None:

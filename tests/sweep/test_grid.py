@@ -81,7 +81,8 @@ def test_values_can_follow_the_protocol_anywhere() -> None:
     assert [point.overrides["v"] for point in small.points] == [[1, "x"]]
     assert [point.overrides["v"] for point in full.points] == [[2, "y"], [3, "y"]]
     assert (small.baseline, full.baseline) == ("a=1", "a=3")
-    whole = parse_grid("g", {"blocks": chosen([listed], [listed, listed])}, "paper")
+    more = {"points": [{"a": 5}, {"a": 6}], "set": {"v": "$a"}}
+    whole = parse_grid("g", {"blocks": chosen([listed], [listed, more])}, "paper")
     assert len(whole.points) == 4
     with pytest.raises(UsageError, match="no protocol named 'papers'; valid: embedded, paper"):
         parse_grid("g", spec, "papers")
@@ -97,3 +98,25 @@ def test_a_baseline_is_a_point() -> None:
     block = {"points": [{"a": 5}], "set": {"v": "$a"}}
     with pytest.raises(UsageError, match="no baseline named 'a=6'; valid: a=5"):
         parse_grid("g", {"blocks": [block], "baseline": "a=6"})
+
+
+@pytest.mark.parametrize(
+    ("blocks", "both"),
+    [
+        (
+            [
+                {"points": [{"loss": "CE"}], "set": {"v": 1}},
+                {"points": [{"loss": "FL"}, {"loss": "CE"}], "set": {"v": 2}},
+            ],
+            "'CE'.* of block 0 and .*'CE'.* of block 1",
+        ),
+        (
+            [{"product": {"alpha": [0.1234561, 0.5, 0.1234562]}, "set": {"v": "$alpha"}}],
+            r"'alpha=0.123456'.*0\.1234561.* and .*0\.1234562",
+        ),
+        ([{"points": [{"a": 1}, {"a": 1.0}], "set": {"v": "$a"}}], "'a=1'"),
+    ],
+)
+def test_two_points_with_one_label_are_refused_and_both_named(blocks: list, both: str) -> None:
+    with pytest.raises(UsageError, match=both):
+        parse_grid("g", {"blocks": blocks})

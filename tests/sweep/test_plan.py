@@ -1,6 +1,7 @@
 """A trial's id depends on what changes its result, and on nothing else."""
 
 import copy
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ from ablations.sweep.plan import (
     parse_options,
     plan,
     prepare_config,
+    with_seed,
 )
 from ablations.sweep.request import Request
 from ablations.sweep.schedule import rescale, scale_to_batch
@@ -43,7 +45,89 @@ def test_paths_and_workers_do_not_change_an_id(config: dict) -> None:
     moved["train_dataloader"]["num_workers"] = 4
     moved["log_level"] = "ERROR"
     moved["work_dir"] = "/tmp/x"
+    moved["dataset_info"]["group_key"] = "scene_id"
     assert ids(moved) == ids(config)
+
+
+@pytest.mark.parametrize(
+    "name", ["cache_images", "limit_mb", "builder", "outfile", "num_workers", "data_root"]
+)
+def test_a_losss_own_parameter_counts_whatever_its_name(config: dict, name: str) -> None:
+    def one(value: int) -> str:
+        loss = {"type": "MyLoss", name: value, "parts": [{"type": "Part", name: value}]}
+        block = {"points": [{"v": 1}], "set": {"model.bbox_head.loss_cls": loss}}
+        return next(plan(config, parse_grid("g", {"blocks": [block]}), [0])).id
+
+    assert one(1) != one(2)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "model.bbox_head.cache_images",
+        "train_dataloader.dataset.limit_mb",
+        "train_dataloader.dataset.dataset.backend_args",
+        "train_dataloader.dataset.dataset.pipeline.0.backend_args",
+        "train_dataloader.pin_memory",
+        "val_dataloader.dataset.backend_args",
+        "val_evaluator.outfile",
+        "dataset_info.builder",
+    ],
+)
+def test_how_fast_and_where_does_not_count(config: dict, path: str) -> None:
+    assert ids(override(config, f"+{path}", "changed")) == ids(config)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "model.backbone.num_workers",
+        "train_dataloader.dataset.dataset.pipeline.1.num_workers",
+        "optim_wrapper.optimizer.limit_mb",
+        "train_cfg.cache_images",
+    ],
+)
+def test_the_same_names_elsewhere_count(config: dict, path: str) -> None:
+    assert not set(ids(override(config, f"+{path}", 1))) & set(ids(config))
+
+
+@pytest.fixture
+def own_loss(config: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
+    """A config that imports a loss of the current folder, which imports another module there."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_loss_of_plan.py").write_text("import my_maths_of_plan\n")
+    (tmp_path / "my_maths_of_plan.py").write_text("scale = 1\n")
+    imports = {"imports": ["ablations.training", "my_loss_of_plan"], "allow_failed_imports": False}
+    return {**config, "custom_imports": imports}
+
+
+@pytest.mark.parametrize("module", ["my_loss_of_plan", "my_maths_of_plan"])
+def test_an_edited_loss_of_the_users_own_is_another_trial(own_loss: dict, module: str) -> None:
+    before = ids(own_loss)
+    with Path(f"{module}.py").open("a") as stream:
+        stream.write("scale = 2\n")
+    assert not set(ids(own_loss)) & set(before)
+
+
+def test_ids_without_code_of_the_users_own_stay(config: dict, own_loss: dict) -> None:
+    ours = {**config, "custom_imports": {"imports": ["ablations.training.targets"]}}
+    assert ids(ours) == ids(config)
+    assert not set(ids(own_loss)) & set(ids(config))
+
+
+def test_a_module_that_is_not_there_is_refused(own_loss: dict) -> None:
+    Path("my_loss_of_plan.py").unlink()
+    with pytest.raises(UsageError, match="no module named 'my_loss_of_plan', neither in the curr"):
+        ids(own_loss)
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+def test_a_trial_with_another_seed_is_the_one_that_would_be_planned(
+    own_loss: dict, seed: int
+) -> None:
+    grid = parse_grid(*read_grid("gamma_alpha"))
+    first, planned = next(plan(own_loss, grid, [3])), next(plan(own_loss, grid, [seed]))
+    assert with_seed(first, seed, {}) == planned
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from ablations.commands import report
 from ablations.commands.sweep import TRAINING, report_command
 from ablations.sweep import cli
 
@@ -14,7 +15,8 @@ from ablations.sweep import cli
         (None, None, "offline"),
         (None, "online", "online"),
         (None, "disabled", "disabled"),
-        (None, "on", "offline"),  # online only if that was asked for
+        (None, "", "offline"),
+        ("offline", "onlin", "offline"),
         ("offline", "online", "offline"),
         ("online", "disabled", "online"),
     ],
@@ -32,3 +34,15 @@ def test_on_slurm_the_last_job_sends_if_and_only_if_online_was_asked_for(
     assert list(cli.make_launcher(args, TRAINING, command).report) == command
     assert command[1:4] == ["-m", "ablations.commands.report", "work_dirs/gamma_alpha"]
     assert ("--wandb" in command) == (expected == "online")
+
+
+def test_a_misspelt_mode_is_refused_with_the_valid_ones(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "onlin")
+    with pytest.raises(SystemExit, match="2"):
+        cli.parse(["--grid", "gamma_alpha"])
+    expected = "error: WANDB_MODE is 'onlin'; valid: offline, online, disabled"
+    assert expected in capsys.readouterr().err
+    assert report.main([str(tmp_path), "--wandb"]) == 2
+    assert expected in capsys.readouterr().err

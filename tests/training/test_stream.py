@@ -126,7 +126,7 @@ def test_images_that_do_not_all_fit_are_not_loaded_ahead(
 
 def test_no_more_images_are_kept_than_the_limit_allows(scope, tmp_path: Path, monkeypatch) -> None:
     config = stream_config(tmp_path / "data")
-    monkeypatch.setattr(stream.os, "sched_getaffinity", lambda _: range(4))
+    monkeypatch.setattr(stream, "cpu_cores", lambda: 4)
     monkeypatch.setattr(
         stream, "memory_bytes", lambda: 16 * 4 * 3 * 3 * 96 * 64
     )  # three for each core

@@ -48,7 +48,7 @@ def losses_and_gradients(model: torch.nn.Module, data: dict) -> tuple[dict, list
     total, logged = model.parse_losses(losses)
     model.zero_grad()
     total.backward()
-    return logged, [parameter.grad.clone() for parameter in model.parameters()]
+    return logged, [p.grad.clone() for p in model.parameters() if p.requires_grad]
 
 
 @pytest.mark.usefixtures("scope")

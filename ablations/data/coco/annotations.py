@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ablations.data.coco.classes import NOT_A_CATEGORY, NOT_A_CLASS, Classes, tell_unlisted
 from ablations.data.coco.findings import Findings, counted, first, some
-from ablations.data.coco.ids import Id, is_exact, places, plain_ids
+from ablations.data.coco.ids import Id, all_exact, places, plain_ids
 
 _NO_IMAGE = -1
 
@@ -151,7 +151,7 @@ def number(entries: Entries, findings: Findings) -> None:
     given = [entry.get("id") for entry in entries]
     ids = plain_ids(given)
     distinct = len(set(ids))
-    if not all(map(is_exact, ids)):
+    if not all_exact(ids):
         why = "are not all whole numbers below 2^53"
     elif distinct < len(ids):
         why = f"are not unique ({len(ids) - distinct:,} used again)"

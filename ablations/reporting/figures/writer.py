@@ -3,6 +3,7 @@
 import gc
 import multiprocessing
 import threading
+import traceback
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +26,7 @@ class FigureWriter:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._processes: list[BaseProcess] = []
+        self._failed: list[str] = []
 
     def __enter__(self) -> "FigureWriter":
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -33,7 +35,11 @@ class FigureWriter:
     def save(self, figure: Figure, name: str) -> str:
         """Write ``name.png`` and ``name.svg``, perhaps in another process; returns ``name``."""
         if threading.active_count() > 1:
-            _write(figure, self.folder, name)
+            try:
+                _write(figure, self.folder, name)
+            except Exception:
+                traceback.print_exc()
+                self._failed.append(name)
             return name
         if len(self._processes) >= AT_A_TIME:
             self._processes[-AT_A_TIME].join()
@@ -51,7 +57,7 @@ class FigureWriter:
     ) -> None:
         for process in self._processes:
             process.join()
-        failed = [process.name for process in self._processes if process.exitcode]
+        failed = self._failed + [each.name for each in self._processes if each.exitcode]
         if failed and error is None:
             raise RuntimeError(
                 f"these figures could not be written: {', '.join(failed)}; see above"

@@ -1,8 +1,8 @@
 """A few validation images with the truth and what every cell finds on them."""
 
 import base64
+import contextlib
 import io
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ablations.analysis.study import Study
+from ablations.reporting.sections.section import one_line
 from ablations.reporting.validation_images import (
     chosen_images,
     images_folder,
-    read_pixels,
     validation_truth,
 )
 from ablations.store.arrays import read_arrays
@@ -34,7 +34,10 @@ def detections_data(study: Study, labels: list[str]) -> dict[str, Any]:
     trials = _one_trial_a_cell(study, labels)
     if not trials:
         return {"note": "No finished trial kept its predictions."}
-    truth, folder = validation_truth(trials[0]), images_folder(trials[0])
+    try:
+        truth, folder = validation_truth(trials[0]), images_folder(trials[0])
+    except ValueError as error:
+        return {"note": f"Left out: {one_line(error)}."}
     chosen = [] if truth is None or folder is None else chosen_images(truth, folder, IMAGES)
     if not chosen or truth is None or folder is None:
         return {
@@ -44,18 +47,15 @@ def detections_data(study: Study, labels: list[str]) -> dict[str, Any]:
     classes = {category["id"]: str(category["name"]) for category in truth["categories"]}
     order = {number: index for index, number in enumerate(classes)}
     images = []
-    for image in chosen:
+    for image, pixels in chosen:
         own = [a for a in truth["annotations"] if a["image_id"] == image["id"]]
         boxes = [[*_tenths(a["bbox"]), order[a["category_id"]]] for a in own]
-        images.append({**_picture(folder / image["file_name"]), "truth": boxes})
-    numbers = [image["id"] for image in chosen]
+        images.append({**_picture(pixels), "truth": boxes})
+    numbers = [image["id"] for image, _ in chosen]
     return {
         "classes": list(classes.values()),
         "images": images,
-        "cells": {
-            state.entry.label: {"seed": state.entry.seed, "boxes": _found(state, numbers, order)}
-            for state in trials
-        },
+        "cells": _cells(trials, numbers, order),
     }
 
 
@@ -74,14 +74,26 @@ def _one_trial_a_cell(study: Study, labels: list[str]) -> list[TrialState]:
     return (own + [state for state in kept if state not in own])[:MOST_CELLS]
 
 
-def _picture(path: Path) -> dict[str, Any]:
-    image = Image.fromarray(read_pixels(path))
+def _picture(pixels: NDArray[np.uint8]) -> dict[str, Any]:
+    image = Image.fromarray(pixels)
     width, height = image.size
     image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=80)
     code = base64.b64encode(stream.getvalue()).decode("ascii")
     return {"width": width, "height": height, "jpeg": f"data:image/jpeg;base64,{code}"}
+
+
+def _cells(
+    trials: list[TrialState], images: list[int], order: dict[int, int]
+) -> dict[str, dict[str, Any]]:
+    """By label; a trial whose predictions cannot be read is left out."""
+    cells = {}
+    for state in trials:
+        with contextlib.suppress(ValueError, KeyError, IndexError):
+            boxes = _found(state, images, order)
+            cells[state.entry.label] = {"seed": state.entry.seed, "boxes": boxes}
+    return cells
 
 
 def _found(state: TrialState, images: list[int], order: dict[int, int]) -> list[list[list[float]]]:

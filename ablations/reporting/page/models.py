@@ -30,12 +30,13 @@ def followed_trials(study: Study, labels: list[str]) -> list[TrialState]:
 
 def curves_data(trials: list[TrialState]) -> dict[str, Any]:
     """Trial id -> columns of equal length: ``iteration``, ``classification`` and ``boxes`` (losses)
-    and ``negatives`` (percent of the classification loss)."""
+    and ``negatives`` (percent of the classification loss); unreadable files are left out."""
     found = {}
     for state in trials:
-        if not (state.folder / CURVE).is_file():
+        try:
+            curve = read_curve(state.folder / CURVE, POINTS)
+        except ValueError:  # missing or damaged
             continue
-        curve = read_curve(state.folder / CURVE, POINTS)
         total = curve["loss_cls_positive"] + curve["loss_cls_negative"]
         share = 100 * curve["loss_cls_negative"] / total.where(total > 0, np.nan)
         found[state.entry.id] = {
@@ -52,9 +53,10 @@ def logits_data(trials: list[TrialState]) -> dict[str, Any]:
     first) and ``total``, the windows that the sample stands for."""
     found = {}
     for state in trials:
-        if not (state.folder / PROBABILITIES).is_file():
+        try:
+            sample = read_logits(state.folder / PROBABILITIES)
+        except ValueError:  # missing or damaged
             continue
-        sample = read_logits(state.folder / PROBABILITIES)
         if not sample.positive.any() or not sample.negative.any():
             continue
         found[state.entry.id] = {

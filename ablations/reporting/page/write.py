@@ -25,7 +25,7 @@ from ablations.reporting.page.models import (
 from ablations.reporting.sections.cdfs import figure_4_trial
 from ablations.reporting.sections.provenance import commands, facts, protocol_line
 from ablations.reporting.sections.section import MOST_ROWS
-from ablations.reporting.sections.summary import scope
+from ablations.reporting.sections.summary import looks_note, mixed_code_note, scope
 from ablations.store.record import METRICS
 
 PAGE = "report.html"
@@ -33,11 +33,8 @@ FOLDER = Path(__file__).parent
 
 
 def write_page(study: Study, path: Path) -> Path:
-    """Write the page of a study to ``path``: the same records give the same bytes.
-
-    Raises:
-        ValueError: a trial's file is damaged; the message names it.
-    """
+    """Write the page of a study to ``path``: the same records give the same bytes. What belongs to
+    a file that cannot be read is left out."""
     labels = shown_cells(study)
     data = page_data(study, labels)
     scripts = [library.script(), _asset("loss.js"), _asset("page.js")]
@@ -95,6 +92,9 @@ def _texts(study: Study, data: dict[str, Any]) -> dict[str, Any]:
         "scope": scope(study),
         "smoke": any(manifest.options.get("smoke") for manifest in study.manifests),
         "one_seed": bool((study.finished.groupby("label").size() <= 1).all()),
+        "warnings": [
+            note.replace("**", "") for note in (looks_note(study), mixed_code_note(study)) if note
+        ],
         "notes": list(
             dict.fromkeys(
                 str(m.grid["note"]).strip() for m in study.manifests if m.grid.get("note")

@@ -6,7 +6,7 @@ from ablations.reporting.sections.cells import all_cells, table_2
 from ablations.reporting.sections.comparisons import comparisons
 from ablations.reporting.sections.paper_rows import paper_rows
 from ablations.reporting.sections.provenance import incomplete, provenance
-from ablations.reporting.sections.section import Section
+from ablations.reporting.sections.section import Section, attempt
 from ablations.reporting.sections.shapes import loss_shapes
 from ablations.reporting.sections.speed import speed
 from ablations.reporting.sections.summary import summary
@@ -29,4 +29,4 @@ ALL = (
     provenance,
 )
 
-__all__ = ["ALL", "Section"]
+__all__ = ["ALL", "Section", "attempt"]

@@ -7,7 +7,14 @@ from ablations.analysis.study import Study, gamma_alpha_labels
 from ablations.reporting.figures.loss_cdfs import plot_loss_cdf
 from ablations.reporting.figures.style import new_figure
 from ablations.reporting.figures.writer import FigureWriter
-from ablations.reporting.sections.section import Section, heading, paragraphs, picture, shown
+from ablations.reporting.sections.section import (
+    Section,
+    heading,
+    one_line,
+    paragraphs,
+    picture,
+    shown,
+)
 from ablations.reporting.tables import Table, number, plain
 from ablations.store.record import PROBABILITIES
 from ablations.store.states import TrialState
@@ -39,7 +46,10 @@ def loss_cdfs(study: Study, figures: FigureWriter) -> Section:
         return Section(
             paragraphs(heading(TITLE), "No finished trial kept the logits that this needs.")
         )
-    sample = read_logits(state.folder / PROBABILITIES)
+    try:
+        sample = read_logits(state.folder / PROBABILITIES)
+    except ValueError as error:
+        return Section(paragraphs(heading(TITLE), f"Left out: {one_line(error)}."))
     if not sample.positive.any() or not sample.negative.any():
         return Section(
             paragraphs(heading(TITLE), f"`{state.entry.label}` has no sampled windows to plot.")

@@ -12,6 +12,7 @@ from ablations.analysis.comparisons import (
     typical_paired_sd,
 )
 from ablations.analysis.image_bootstrap import (
+    FEWEST_GROUPS,
     MAX_PREDICTION_BYTES,
     MAX_TRIALS,
     RESAMPLES,
@@ -20,8 +21,9 @@ from ablations.analysis.image_bootstrap import (
 )
 from ablations.analysis.paper import FIGURES
 from ablations.analysis.paper_protocol import study_differs_from_paper
-from ablations.analysis.seeds import seeds_needed
+from ablations.analysis.seeds import adjusted_means, half_width, seeds_needed, unequal_seeds
 from ablations.analysis.study import Study, paper_figures
+from ablations.analysis.variances import NOISIER
 from ablations.reporting.figures.comparisons import plot_differences
 from ablations.reporting.figures.style import new_figure
 from ablations.reporting.figures.writer import FigureWriter
@@ -29,7 +31,7 @@ from ablations.reporting.sections.section import Section, heading, paragraphs, p
 from ablations.reporting.tables import MISSING, Table, number, signed, with_half_width
 
 RESOLVED = (0.3, 0.5, 1.0, 2.0)
-Z = 1.959964  # half-width of a 95 % normal interval, in standard deviations
+MOST_LINES = 5  # of what cannot be read
 MOST_CELLS = 40
 """Beyond this many cells the figure of the differences is left out: nobody could read it."""
 
@@ -38,9 +40,11 @@ def comparisons(study: Study, figures: FigureWriter) -> Section:
     """Baseline, best cell, seeds needed, agreement with the paper."""
     if study.finished.empty:
         return Section("")
-    resamples = resample_study(study)
+    left_out: dict[str, None] = {}
+    resamples = resample_study(study, lambda line: left_out.setdefault(line))
     sections = [
         _baseline(study, resamples, figures),
+        Section(_unreadable(list(left_out))),
         _best(study, resamples),
         _seeds(study),
         _paper(study),
@@ -49,6 +53,13 @@ def comparisons(study: Study, figures: FigureWriter) -> Section:
         paragraphs(*(section.text for section in sections)),
         [table for section in sections for table in section.tables],
     )
+
+
+def _unreadable(lines: list[str]) -> str:
+    if not lines:
+        return ""
+    more = f"; and {len(lines) - MOST_LINES} more" if len(lines) > MOST_LINES else ""
+    return f"Left out of the resampling of images: {'; '.join(lines[:MOST_LINES])}{more}."
 
 
 def _baseline(study: Study, resamples: Resamples, figures: FigureWriter) -> Section:
@@ -60,13 +71,15 @@ def _baseline(study: Study, resamples: Resamples, figures: FigureWriter) -> Sect
     data = against_baseline(study, resamples)
     if data.empty:
         return Section(paragraphs(title, f"`{study.baseline}` is the only cell."))
+    units = _units(resamples)
+    width = half_width(0.0, 2, data["image_sd"], image_df=resamples.df)
     text = pd.DataFrame(
         {
             "cell": data["label"],
             "seeds": data["seeds"].astype(int).astype(str),
             "difference, over seeds": _pm(data, "half_seeds"),
-            "over images alone": _pm(data.assign(half=Z * data["image_sd"]), "half", True),
-            "over seeds and images": _pm(data, "half_total", needs_half=True),
+            f"over {units} alone": _pm(data.assign(half=width), "half", needs_half=True),
+            f"over seeds and {units}": _pm(data, "half_total", needs_half=True),
             "p": [_p(value) for value in data["p"]],
             "unpaired": _pm(data, "half_unpaired", needs_half=True),
             "seeds to find it": [_count(value) for value in data["seeds_needed"]],
@@ -86,22 +99,49 @@ def _baseline(study: Study, resamples: Resamples, figures: FigureWriter) -> Sect
     )
 
 
-def _how_paired(study: Study, resamples: Resamples) -> str:
-    finished = len(study.finished)
-    if resamples:
-        images = (
-            "*Over images alone* keeps the trained models and asks for other validation images: "
-            f"they are resampled {RESAMPLES} times, the same way for every trial "
-            f"({len(resamples)} of {finished} finished trials"
-            f"{_limits(len(resamples), finished)}), and AP is computed exactly each time. *Over "
-            "seeds and images* asks for both; the two half-widths add in quadrature, "
-            "sqrt((t s / sqrt(n))^2 + (1.96 s_images)^2), which is a little wide."
+def _units(resamples: Resamples) -> str:
+    """What the validation images are resampled by."""
+    return "images" if resamples.groups is None else "groups of images"
+
+
+def _over_images(study: Study, resamples: Resamples) -> str:
+    """What is said about other validation images, and why no more."""
+    finished, done, groups = len(study.finished), len(resamples.ap), resamples.groups
+    if groups is not None and resamples.too_few_groups:
+        return (
+            f"The {groups.images} validation images come in {groups.count} groups (`{groups.key}` "
+            f"in the annotations), and images of one group are not independent. {groups.count} "
+            f"groups cannot carry an interval over images, which takes {FEWEST_GROUPS} or more, so "
+            "none is given: what holds over seeds holds for *these* groups, and whether it holds "
+            "for others is open, however small its p value. Validate on images of more groups to "
+            "find out."
         )
-    else:
-        images = (
+    if not done:
+        return (
             "No trial kept its predictions with their annotations, so nothing is said about other "
             "validation images."
         )
+    units = _units(resamples)
+    of_groups, quantile, name = "", "1.96", "images"
+    if groups is not None:
+        quantile, name = f"{half_width(0.0, 2, 1.0, image_df=resamples.df):.2f}", "groups"
+        of_groups = (
+            f" The {groups.images} images come in {groups.count} groups (`{groups.key}` in the "
+            "annotations); images of one group are not independent, so whole groups are drawn, and "
+            f"Student's t with {groups.count - 1} degrees of freedom makes up for their number."
+        )
+    return (
+        f"*Over {units} alone* keeps the trained models and asks for other validation {units}: "
+        f"they are resampled {RESAMPLES} times, the same way for every trial "
+        f"({done} of {finished} finished trials"
+        f"{_limits(done, finished)}), and AP is computed exactly each time.{of_groups} *Over "
+        f"seeds and {units}* asks for both; the two half-widths add in quadrature, "
+        f"sqrt((t s / sqrt(n))^2 + ({quantile} s_{name})^2), which is a little wide."
+    )
+
+
+def _how_paired(study: Study, resamples: Resamples) -> str:
+    images = _over_images(study, resamples)
     return (
         "Differences are paired: the trials of one seed share initial weights, data order and "
         "validation images. *Over seeds* (Student's t over the n paired differences) asks what "
@@ -159,14 +199,22 @@ def _best(study: Study, resamples: Resamples) -> Section:
         f"A cell is called worse only if that holds at 5 % after {'Bonferroni' if many else 'Holm'}"
         f"'s correction over *all* {count} pairs of cells, because the best cell is picked on the "
         "same numbers; *worse on these images* holds over seeds, but not if other validation "
-        "images are allowed for"
+        f"{_units(resamples)} are allowed for"
         + (
             ", or the cell has no resampled trial"
-            if resamples and data["p_total"].isna().sum() > 1
+            if resamples.ap and data["p_total"].isna().sum() > 1
             else ""
         )
         + ". Variances are moderated: each pair's is shrunk towards the common one, the more the "
-        "more alike they are."
+        "more alike they are; a pair with a cell that is noisier than the rest (F test at "
+        f"{100 * NOISIER:g} %) keeps its own."
+        + _adjusted(study)
+        + (
+            " What holds over seeds holds for these images: there are too few groups of them to "
+            "speak of others."
+            if resamples.too_few_groups
+            else ""
+        )
         + (
             f" Only the {len(data) - 1} pairs with the best cell are compared, and the common "
             f"variance is that of {MOST_PAIRS} random pairs."
@@ -180,6 +228,17 @@ def _best(study: Study, resamples: Resamples) -> Section:
     return Section(paragraphs(title, note, shown(table)), [table])
 
 
+def _adjusted(study: Study) -> str:
+    """How means of cells with unequal seeds are compared; nothing where seeds are equal."""
+    if not unequal_seeds(study.values()):
+        return ""
+    return (
+        " The cells do not all have the same seeds, and a seed shifts all cells, so the best "
+        "one is that with the highest *adjusted* mean (cell + seed by least squares: what each "
+        "would have over all seeds); differences are taken over the seeds that both cells have."
+    )
+
+
 def _seeds(study: Study) -> Section:
     sd = typical_paired_sd(study)
     title = heading("Seeds needed")
@@ -188,23 +247,28 @@ def _seeds(study: Study) -> Section:
             paragraphs(title, "It takes two seeds or more to tell how many seeds are needed.")
         )
     needed = seeds_needed(RESOLVED, sd)
+    data = pd.DataFrame({"difference": RESOLVED, "seeds": needed, "sd": sd})
+    data["trials"] = needed * len(study.labels)
+    data["device_hours"] = data["trials"] * study.finished["device_s"].median() / 3600
     text = pd.DataFrame(
         {
             "difference in AP": [number(value) for value in RESOLVED],
             "seeds": [_count(value) for value in needed],
+            "trials": [_count(value) for value in data["trials"]],
+            "device-hours": [number(value, 2) for value in data["device_hours"]],
         }
     )
-    data = pd.DataFrame({"difference": RESOLVED, "seeds": needed, "sd": sd})
     table = Table(
         "seeds_needed",
-        "Seeds at which a paired t test at the 5 % level finds a difference with 80 % power",
+        "Seeds at which a paired t test at the 5 % level finds a difference with 80 % power, and "
+        f"what that many seeds of all {len(study.labels)} cells cost",
         text,
         data,
     )
     note = (
         f"One seed's paired difference between two cells has a standard deviation of {sd:.2f} AP "
-        "here (root mean square over the cells). More seeds do not help against the validation "
-        "images' share of the error."
+        "here (root mean square over the cells). Costs take the median trial's. More seeds "
+        "do not help against the validation images' share of the error."
     )
     return Section(paragraphs(title, note, shown(table)), [table])
 
@@ -217,7 +281,7 @@ def _paper(study: Study) -> Section:
         return Section("")
     texts = [heading("Against the paper")]
     tables = []
-    means = values.loc[kept].mean(axis=1)
+    means = adjusted_means(values.loc[kept])
     found = agreement(all_pairs(values.loc[kept]), means, published["AP"])
     if found is not None:
         texts.append(

@@ -4,6 +4,7 @@ from typing import Any
 
 import pandas as pd
 
+from ablations.analysis.merge import code_states
 from ablations.analysis.study import Study
 from ablations.reporting.figures.writer import FigureWriter
 from ablations.reporting.sections.section import Section, heading, paragraphs, shown
@@ -44,6 +45,7 @@ def provenance(study: Study, figures: FigureWriter) -> Section:
             heading("How it was made"),
             to_markdown(pd.DataFrame(calls)) if calls else "",
             facts_text,
+            _code(study),
             _taken_over(records),
             f"Protocol: {protocol}." if protocol else "",
             "All trials, one row each: [trials.csv](trials.csv).",
@@ -83,6 +85,28 @@ def protocol_line(study: Study) -> str:
 
 def _records(study: Study) -> list[Record]:
     return [state.record for state in study.records if state.record is not None]
+
+
+def _code(study: Study) -> str:
+    """Which trials were computed with which state of this package's code, where there are two."""
+    found = code_states(study.records)
+    if len(found) < 2:
+        return ""
+    lines = []
+    for one in found:
+        digests = ", ".join(f"{name} `{digest[:12]}`" for name, digest in sorted(one.code.items()))
+        commits = ", ".join(f"`{commit[:12]}`" for commit in one.commits)
+        cells = [
+            f"{label} (seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))})"
+            for label, seeds in one.seeds.items()
+        ]
+        more = f" and {len(cells) - MOST_NAMES} more cells" if len(cells) > MOST_NAMES else ""
+        lines.append(
+            f"- {digests or 'not recorded'}{f', commit {commits}' if commits else ''}: "
+            f"{', '.join(cells[:MOST_NAMES])}{more}"
+        )
+    intro = "These trials were computed with different states of this package's code:"
+    return "\n".join([intro, "", *lines])
 
 
 def _taken_over(records: list[Record]) -> str:

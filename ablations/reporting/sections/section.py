@@ -1,7 +1,10 @@
 """The parts of a report's section."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from ablations.analysis.study import Study
+from ablations.reporting.figures.writer import FigureWriter
 from ablations.reporting.tables import Table, to_markdown
 
 
@@ -11,6 +14,24 @@ class Section:
 
     text: str
     tables: list[Table] = field(default_factory=list)
+
+
+Builder = Callable[[Study, FigureWriter], Section]
+
+
+def attempt(build: Builder, study: Study, figures: FigureWriter) -> Section:
+    """The section, or, where a file that it needs cannot be read, a line that says so."""
+    try:
+        return build(study, figures)
+    except (ValueError, OSError, KeyError, IndexError) as error:
+        title = build.__name__.replace("_", " ").capitalize()
+        return Section(paragraphs(heading(title), f"Left out: {one_line(error)}."))
+
+
+def one_line(error: Exception) -> str:
+    """An exception for readers of the report."""
+    text = " ".join(str(error).split()).rstrip(".")
+    return f"no {text}" if isinstance(error, KeyError) else text
 
 
 def heading(title: str) -> str:

@@ -1,8 +1,13 @@
 """A few lines at the top of the report: what was run."""
 
+from ablations.analysis.comparisons import ALPHA
+from ablations.analysis.looks import looks
+from ablations.analysis.merge import code_states, mixed_cells
 from ablations.analysis.study import Study
 from ablations.reporting.figures.writer import FigureWriter
 from ablations.reporting.sections.section import Section, paragraphs
+
+MOST_CELLS = 20  # in one line
 
 
 def summary(study: Study, figures: FigureWriter) -> Section:
@@ -14,7 +19,16 @@ def summary(study: Study, figures: FigureWriter) -> Section:
         if any(manifest.options.get("smoke") for manifest in study.manifests)
         else ""
     )
-    return Section(paragraphs(smoke, scope(study), _one_seed(study), chosen))
+    return Section(
+        paragraphs(
+            smoke,
+            scope(study),
+            _one_seed(study),
+            looks_note(study),
+            mixed_code_note(study),
+            chosen,
+        )
+    )
 
 
 def scope(study: Study) -> str:
@@ -25,6 +39,38 @@ def scope(study: Study) -> str:
     return (
         f"{len(study.trials)} trials of {len(study.labels)} cells, seeds {seeds}: {states}. "
         "AP is COCO's box AP in percent, on this sweep's own validation images."
+    )
+
+
+def looks_note(study: Study) -> str:
+    """That seeds were added after others had finished, and the level that this leaves."""
+    found = looks(study)
+    if found.count == 1:
+        return ""
+    before = ", then ".join(
+        f"{len(seeds)} ({', '.join(map(str, seeds))})" for seeds in found.earlier
+    )
+    return (
+        f"**Seeds were added in several goes.** When more were asked for, these had finished: "
+        f"{before}. Whoever looked at them, and would have stopped at a difference, has looked "
+        f"{found.count} times by now: a difference at p < {ALPHA} below is then false with a "
+        f"chance of up to {100 * found.level(ALPHA):g} %, not {100 * ALPHA:g} % (Boole's "
+        f"inequality; Armitage, McPherson and Rowe, 1969). To claim {100 * ALPHA:g} % all the "
+        f"same, take p < {ALPHA / found.count:.3g} for it. If the number of seeds was fixed "
+        "before the first one ran, nothing changes."
+    )
+
+
+def mixed_code_note(study: Study) -> str:
+    """Which cells average trials of different code, if any do."""
+    mixed = mixed_cells(code_states(study.finished_states))
+    if not mixed:
+        return ""
+    more = f" and {len(mixed) - MOST_CELLS} more" if len(mixed) > MOST_CELLS else ""
+    return (
+        f"**Cells that average trials of different code:** {', '.join(mixed[:MOST_CELLS])}{more}. "
+        "This package's loss or training code changed between their seeds; "
+        "*How it was made* says which trials belong to which state of it."
     )
 
 

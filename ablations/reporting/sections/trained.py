@@ -12,11 +12,10 @@ from ablations.reporting.figures.loss_curves import plot_loss, plot_negative_sha
 from ablations.reporting.figures.style import new_figure
 from ablations.reporting.figures.writer import FigureWriter
 from ablations.reporting.sections.cdfs import figure_4_trial
-from ablations.reporting.sections.section import Section, heading, paragraphs, picture
+from ablations.reporting.sections.section import Section, heading, one_line, paragraphs, picture
 from ablations.reporting.validation_images import (
     chosen_images,
     images_folder,
-    read_pixels,
     validation_truth,
 )
 from ablations.store.arrays import read_arrays
@@ -49,7 +48,14 @@ def training_curves(study: Study, figures: FigureWriter) -> Section:
     title = heading("Training")
     if not trials:
         return Section("")
-    curves = {state.entry.label: read_curve(state.folder / CURVE) for state in trials}
+    curves, left_out = {}, []
+    for state in trials:
+        try:
+            curves[state.entry.label] = read_curve(state.folder / CURVE)
+        except ValueError as error:
+            left_out.append(f"Left out: {one_line(error)}.")
+    if not curves:
+        return Section(paragraphs(title, *left_out))
     figure = new_figure(8.5, 3.4, columns=2)
     plot_loss(figure.axes[0], curves)
     plot_negative_share(figure.axes[1], curves)
@@ -63,6 +69,7 @@ def training_curves(study: Study, figures: FigureWriter) -> Section:
                 "and the share of the classification loss that comes from negative anchors. Losses "
                 "of different gamma have different scales: compare shares, not levels",
             ),
+            *left_out,
         )
     )
 
@@ -73,7 +80,10 @@ def detections(study: Study, figures: FigureWriter) -> Section:
     trials = [state for state in compared_trials(study) if (state.folder / PREDICTIONS).is_file()]
     if not trials:
         return Section(paragraphs(title, "No finished trial kept its predictions."))
-    truth = validation_truth(trials[0])
+    try:
+        truth = validation_truth(trials[0])
+    except ValueError as error:
+        return Section(paragraphs(title, f"Left out: {one_line(error)}."))
     folder = images_folder(trials[0])
     if truth is None or folder is None:
         return Section(
@@ -84,15 +94,24 @@ def detections(study: Study, figures: FigureWriter) -> Section:
         )
     chosen = chosen_images(truth, folder, IMAGES)
     if not chosen:
-        return Section(paragraphs(title, f"Left out: none of the images was found in `{folder}`."))
+        return Section(
+            paragraphs(title, f"Left out: none of the images could be read in `{folder}`.")
+        )
+    found, left_out = [], []
+    for state in trials:
+        try:
+            found.append((state, read_arrays(state.folder / PREDICTIONS, PREDICTION_COLUMNS)))
+        except ValueError as error:
+            left_out.append(f"Left out: {one_line(error)}.")
+    if not found:
+        return Section(paragraphs(title, *left_out))
+    trials = [state for state, _ in found]
     figure = new_figure(2.2 * (1 + len(trials)), 2.35 * len(chosen), 1 + len(trials), len(chosen))
     axes = iter(figure.axes)
     names = {category["id"]: category["name"] for category in truth["categories"]}
-    found = [_load(state) for state in trials]
-    for image in chosen:
-        pixels = read_pixels(folder / image["file_name"])
+    for image, pixels in chosen:
         plot_boxes(next(axes), pixels, _true_boxes(truth, image["id"], names), "truth")
-        for state, arrays in zip(trials, found, strict=True):
+        for state, arrays in found:
             plot_boxes(
                 next(axes), pixels, _found_boxes(arrays, image["id"], names), state.entry.label
             )
@@ -105,6 +124,7 @@ def detections(study: Study, figures: FigureWriter) -> Section:
                 f"The first {len(chosen)} validation images with two objects or more: truth, and "
                 f"detections scored at least {SCORE:g}, seed {trials[0].entry.seed}",
             ),
+            *left_out,
         )
     )
 
@@ -113,12 +133,12 @@ def _true_boxes(truth: dict[str, Any], image_id: int, names: dict[int, str]) -> 
     entries = [entry for entry in truth["annotations"] if entry["image_id"] == image_id]
     return Boxes(
         np.array([entry["bbox"] for entry in entries], dtype=np.float64),
-        [names[entry["category_id"]] for entry in entries],
+        [_class_name(names, entry["category_id"]) for entry in entries],
     )
 
 
-def _load(state: TrialState) -> dict[str, NDArray[Any]]:
-    return read_arrays(state.folder / PREDICTIONS, PREDICTION_COLUMNS)
+def _class_name(names: dict[int, str], category: int) -> str:
+    return names.get(category, f"category {category}")
 
 
 def _found_boxes(arrays: dict[str, NDArray[Any]], image_id: int, names: dict[int, str]) -> Boxes:
@@ -126,6 +146,6 @@ def _found_boxes(arrays: dict[str, NDArray[Any]], image_id: int, names: dict[int
     kept = kept[np.argsort(arrays["score"][kept], kind="stable")]
     return Boxes(
         arrays["bbox"][kept],
-        [names[int(category)] for category in arrays["category_id"][kept]],
+        [_class_name(names, int(category)) for category in arrays["category_id"][kept]],
         arrays["score"][kept],
     )
