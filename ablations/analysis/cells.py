@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from ablations.analysis.seeds import adjusted_means, seed_interval, unequal_seeds
 from ablations.analysis.study import Study, gamma_alpha_labels
@@ -27,6 +28,23 @@ def cell_frame(study: Study) -> pd.DataFrame:
         frame[f"{metric}_low"], frame[f"{metric}_high"] = estimate.low, estimate.high
     frame["problems"] = _problems(study.trials).reindex(frame.index, fill_value="")
     return frame
+
+
+def metric_values(study: Study) -> tuple[list[str], NDArray[np.float64]]:
+    """Every metric of every finished trial, in percent: the names, COCO's six and then the classes,
+    and float64 [metrics, cells, seeds], NaN where there is no value."""
+    records = [state.record for state in study.states if state.record is not None]
+    finished = [record for record in records if record.status == "finished"]
+    classes = list(dict.fromkeys(name for record in finished for name in record.per_class))
+    row = {label: index for index, label in enumerate(study.labels)}
+    column = {seed: index for index, seed in enumerate(study.seeds)}
+    values = np.full((len(METRICS) + len(classes), len(row), len(column)), np.nan)
+    for record in finished:
+        own = [record.metrics.get(name) for name in METRICS]
+        own += [record.per_class.get(name) for name in classes]
+        # None becomes NaN.
+        values[:, row[record.label], column[record.seed]] = np.array(own, dtype=np.float64)
+    return [*METRICS, *classes], values
 
 
 def _problems(trials: pd.DataFrame) -> pd.Series:

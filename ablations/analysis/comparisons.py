@@ -4,7 +4,8 @@ Differences are paired: all cells of one seed share their initial weights and da
 trials their validation images.
 """
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -194,6 +195,63 @@ def against_best(study: Study, resamples: Resamples, metric: str = "AP") -> pd.D
             verdict = "worse" if everywhere else "worse on these images"
         rows[label] = [label, sign * float(seeds.difference[i]), p_seeds, p_total, verdict]
     return pd.DataFrame([rows[label] for label in study.labels if label in rows], columns=columns)
+
+
+def against_every_baseline(
+    study: Study,
+    resamples: Resamples,
+    metric: str = "AP",
+    baselines: Collection[str] | None = None,
+) -> dict[str, pd.DataFrame]:
+    """``against_baseline`` for each cell as the baseline (or for ``baselines`` alone): label -> its
+    frame, for the cells that have a value.
+
+    Further columns: ``p_seeds`` and ``p_total``, adjusted over all pairs as in ``against_best``;
+    ``verdict``: "higher", "lower", either of them with " on these images", "cannot be told apart",
+    or "not compared" (no seed in common, or too many cells to compare all pairs).
+    """
+    values = study.values(metric)
+    resampled = {label for label, _ in resamples.ap}
+    seeds = all_pairs(values)
+    total = all_pairs(values, resamples) if resamples.ap else None
+    known = [str(label) for label in values.dropna(how="all").index]
+    frames = {}
+    for label in known if baselines is None else [name for name in known if name in baselines]:
+        frame = against_baseline(replace(study, baseline=label), resamples, metric)
+        p_seeds = _p_against(seeds, label)
+        p_total = _p_against(total, label) if total is not None and label in resampled else {}
+        others = list(frame["label"])
+        frame["p_seeds"] = [p_seeds.get(name, np.nan) for name in others]
+        frame["p_total"] = [p_total.get(n, np.nan) if n in resampled else np.nan for n in others]
+        frame["verdict"] = [
+            _verdict(difference, p, wider, bool(resamples.ap))
+            if name in p_seeds
+            else "not compared"
+            for name, difference, p, wider in zip(
+                others, frame["difference"], frame["p_seeds"], frame["p_total"], strict=True
+            )
+        ]
+        frames[label] = frame
+    return frames
+
+
+def _p_against(pairs: Pairs, label: str) -> dict[str, float]:
+    """Adjusted p of the pairs that hold the cell ``label``, by the other cell."""
+    if label not in pairs.labels:
+        return {}
+    at = pairs.labels.index(label)
+    own = np.flatnonzero((pairs.first == at) | (pairs.second == at))
+    others = pairs.first[own] + pairs.second[own] - at
+    return {pairs.labels[i]: float(p) for i, p in zip(others, pairs.p[own], strict=True)}
+
+
+def _verdict(difference: float, p_seeds: float, p_total: float, resampled: bool) -> str:
+    if not np.isfinite(difference):
+        return "not compared"
+    if not p_seeds <= ALPHA:
+        return "cannot be told apart"
+    where = "" if not resampled or p_total <= ALPHA else " on these images"
+    return ("higher" if difference > 0 else "lower") + where
 
 
 def typical_paired_sd(study: Study, metric: str = "AP") -> float:

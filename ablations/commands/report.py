@@ -2,10 +2,12 @@
 
 import argparse
 import sys
+import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
 from ablations.commands.output import until_closed
+from ablations.reporting.page.write import PAGE
 from ablations.reporting.report import write_report
 from ablations.store import wandb_names
 
@@ -20,6 +22,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--out", type=Path, help="the report's folder (default: reports/<name of the sweeps>)"
     )
     parser.add_argument("--baseline", metavar="LABEL", help="cell to compare with (default: CE)")
+    parser.add_argument("--open", action="store_true", help=f"open its {PAGE} in a browser")
     parser.add_argument(
         "--wandb", action="store_true", help="upload the runs and the report to W&B"
     )
@@ -40,6 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
         return 2
     print(path)
+    page = path.with_name(PAGE)
+    print(page)
+    if options.open and not webbrowser.open(page.resolve().as_uri()):
+        print(f"no browser was found to open {page}", file=sys.stderr)
     if options.wandb:
         from ablations.reporting.wandb_dashboard import publish
 

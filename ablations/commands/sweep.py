@@ -127,7 +127,7 @@ def _report(work_dir: Path, changed: bool) -> None:
         from ablations.reporting.report import write_report
 
         write_report([work_dir], out)
-    print(f"report: {out / 'README.md'}", flush=True)
+    print(f"report: {out / 'README.md'}, and to explore it {out / 'report.html'}", flush=True)
 
 
 def upload(work_dir: Path, report: Path, online: bool) -> None:

@@ -11,6 +11,7 @@ from ablations.analysis.study import Study, load_study
 from ablations.reporting import sections
 from ablations.reporting.figures.style import house_style
 from ablations.reporting.figures.writer import FigureWriter
+from ablations.reporting.page.write import PAGE, write_page
 from ablations.reporting.tables import write_table
 from ablations.store.files import read_json, write_json
 
@@ -23,7 +24,7 @@ _DATE = "Report written on "
 
 
 def write_report(work_dirs: list[Path], out: Path, baseline: str | None = None) -> Path:
-    """Write ``README.md``, ``trials.csv``, ``tables/`` and ``figures/`` into ``out``.
+    """Write ``README.md``, ``report.html``, ``trials.csv``, ``tables/``, ``figures/`` into ``out``.
 
     The same records give the same bytes, but for the date line of ``README.md``. The report is
     built beside ``out`` and then put in place of what an earlier report wrote there; until then,
@@ -59,6 +60,7 @@ def _build(study: Study, folder: Path) -> None:
             write_table(table, folder / "tables")
     title = f"# {' + '.join(manifest.sweep for manifest in study.manifests)}"
     text = "\n\n".join([title, _dated(study), *(part.text for part in parts if part.text)])
+    write_page(study, folder / PAGE)
     (folder / README).write_text(text + "\n", encoding="utf-8")
 
 

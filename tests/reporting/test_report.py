@@ -15,7 +15,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from ablations.reporting.report import write_report
-from ablations.reporting.sections.trained import _pixels
+from ablations.reporting.validation_images import read_pixels
 from ablations.store.files import sha256
 from ablations.training.fingerprint import fingerprint
 from tests.helpers.fabricated import GRID, PROTOCOL, Plan, fabricate
@@ -503,4 +503,4 @@ def test_figures_show_an_image_as_trials_decode_it(tmp_path: Path, orientation: 
     Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
     decoded = mmcv.imfrombytes((tmp_path / "turned.png").read_bytes(), channel_order="rgb")
     assert (decoded.shape[:2] == (64, 40)) == (orientation >= 5)
-    np.testing.assert_array_equal(_pixels(tmp_path / "turned.png"), decoded)
+    np.testing.assert_array_equal(read_pixels(tmp_path / "turned.png"), decoded)

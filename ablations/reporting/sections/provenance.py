@@ -36,7 +36,26 @@ def incomplete(study: Study, figures: FigureWriter) -> Section:
 
 def provenance(study: Study, figures: FigureWriter) -> Section:
     """Commands, machines, versions, commits, data and protocol."""
-    commands = [
+    calls = commands(study)
+    records = _records(study)
+    protocol = protocol_line(study)
+    facts_text = "\n".join(f"- {name}: {'; '.join(v)}" for name, v in facts(study).items() if v)
+    return Section(
+        paragraphs(
+            heading("How it was made"),
+            to_markdown(pd.DataFrame(calls)) if calls else "",
+            facts_text,
+            _code(study),
+            _taken_over(records),
+            f"Protocol: {protocol}." if protocol else "",
+            "All trials, one row each: [trials.csv](trials.csv).",
+        )
+    )
+
+
+def commands(study: Study) -> list[dict[str, str]]:
+    """Every command that worked on the sweeps: ``sweep``, ``command``, ``started``, ``machine``."""
+    return [
         {
             "sweep": manifest.sweep,
             "command": f"`{call.get('command', '')}`",
@@ -46,26 +65,26 @@ def provenance(study: Study, figures: FigureWriter) -> Section:
         for manifest in study.manifests
         for call in manifest.commands
     ]
-    records = [state.record for state in study.records if state.record is not None]
-    facts = {
+
+
+def facts(study: Study) -> dict[str, list[str]]:
+    """Versions, commits, devices and data of the trials, each distinct value once."""
+    records = _records(study)
+    return {
         "versions": _distinct([_flat(record.versions) for record in records]),
         "commit": _distinct([_commit(record.git) for record in records]),
         "device": _distinct([record.device for record in records]),
         "data": _distinct([_data(record.data) for record in records]),
     }
-    protocol = _protocol([record.protocol for record in records])
-    facts_text = "\n".join(f"- {name}: {'; '.join(v)}" for name, v in facts.items() if v)
-    return Section(
-        paragraphs(
-            heading("How it was made"),
-            to_markdown(pd.DataFrame(commands)) if commands else "",
-            facts_text,
-            _code(study),
-            _taken_over(records),
-            f"Protocol: {protocol}." if protocol else "",
-            "All trials, one row each: [trials.csv](trials.csv).",
-        )
-    )
+
+
+def protocol_line(study: Study) -> str:
+    """The protocol's entries with their values, "or" between those that differ."""
+    return _protocol([record.protocol for record in _records(study)])
+
+
+def _records(study: Study) -> list[Record]:
+    return [state.record for state in study.records if state.record is not None]
 
 
 def _code(study: Study) -> str:

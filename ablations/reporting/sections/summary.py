@@ -12,13 +12,6 @@ MOST_CELLS = 20  # in one line
 
 def summary(study: Study, figures: FigureWriter) -> Section:
     """Trials by state, seeds, the data, and how the setting was chosen."""
-    counts = study.trials["state"].value_counts(sort=False)
-    states = ", ".join(f"{count} {state}" for state, count in counts.items())
-    seeds = ", ".join(str(seed) for seed in study.seeds)
-    scope = (
-        f"{len(study.trials)} trials of {len(study.labels)} cells, seeds {seeds}: {states}. "
-        "AP is COCO's box AP in percent, on this sweep's own validation images."
-    )
     notes = [str(m.grid["note"]).strip() for m in study.manifests if m.grid.get("note")]
     chosen = "\n\n".join(dict.fromkeys(f"How the setting was chosen: {note}" for note in notes))
     smoke = (
@@ -27,11 +20,29 @@ def summary(study: Study, figures: FigureWriter) -> Section:
         else ""
     )
     return Section(
-        paragraphs(smoke, scope, _one_seed(study), _looks(study), _mixed_code(study), chosen)
+        paragraphs(
+            smoke,
+            scope(study),
+            _one_seed(study),
+            looks_note(study),
+            mixed_code_note(study),
+            chosen,
+        )
     )
 
 
-def _looks(study: Study) -> str:
+def scope(study: Study) -> str:
+    """What was run: trials by state, seeds, and what AP means."""
+    counts = study.trials["state"].value_counts(sort=False)
+    states = ", ".join(f"{count} {state}" for state, count in counts.items())
+    seeds = ", ".join(str(seed) for seed in study.seeds)
+    return (
+        f"{len(study.trials)} trials of {len(study.labels)} cells, seeds {seeds}: {states}. "
+        "AP is COCO's box AP in percent, on this sweep's own validation images."
+    )
+
+
+def looks_note(study: Study) -> str:
     """That seeds were added after others had finished, and the level that this leaves."""
     found = looks(study)
     if found.count == 1:
@@ -50,7 +61,8 @@ def _looks(study: Study) -> str:
     )
 
 
-def _mixed_code(study: Study) -> str:
+def mixed_code_note(study: Study) -> str:
+    """Which cells average trials of different code, if any do."""
     mixed = mixed_cells(code_states(study.finished_states))
     if not mixed:
         return ""

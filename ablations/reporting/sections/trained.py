@@ -1,11 +1,8 @@
 """Training curves, and detections on a few images."""
 
-import contextlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from ablations.analysis.loss_curve import read_curve
@@ -16,8 +13,12 @@ from ablations.reporting.figures.style import new_figure
 from ablations.reporting.figures.writer import FigureWriter
 from ablations.reporting.sections.cdfs import figure_4_trial
 from ablations.reporting.sections.section import Section, heading, one_line, paragraphs, picture
+from ablations.reporting.validation_images import (
+    chosen_images,
+    images_folder,
+    validation_truth,
+)
 from ablations.store.arrays import read_arrays
-from ablations.store.files import read_json, sha256
 from ablations.store.record import CURVE, PREDICTION_COLUMNS, PREDICTIONS
 from ablations.store.states import TrialState
 
@@ -80,10 +81,10 @@ def detections(study: Study, figures: FigureWriter) -> Section:
     if not trials:
         return Section(paragraphs(title, "No finished trial kept its predictions."))
     try:
-        truth = _truth(trials[0])
+        truth = validation_truth(trials[0])
     except ValueError as error:
         return Section(paragraphs(title, f"Left out: {one_line(error)}."))
-    folder = _images_folder(trials[0])
+    folder = images_folder(trials[0])
     if truth is None or folder is None:
         return Section(
             paragraphs(
@@ -91,7 +92,7 @@ def detections(study: Study, figures: FigureWriter) -> Section:
                 "Left out: the validation images that the trials were scored on are not at hand.",
             )
         )
-    chosen = _chosen_images(truth, folder)
+    chosen = chosen_images(truth, folder, IMAGES)
     if not chosen:
         return Section(
             paragraphs(title, f"Left out: none of the images could be read in `{folder}`.")
@@ -126,53 +127,6 @@ def detections(study: Study, figures: FigureWriter) -> Section:
             *left_out,
         )
     )
-
-
-def _truth(state: TrialState) -> dict[str, Any] | None:
-    record = state.record
-    digest = record.data.get("val", {}).get("annotations") if record is not None else None
-    return read_json(state.folder.parent.parent / f"annotations-{digest}.json")
-
-
-def _images_folder(state: TrialState) -> Path | None:
-    """Where the validation images are, if they are still those that the trial was scored on."""
-    validation = state.record.data.get("val", {}) if state.record is not None else {}
-    folder, annotations = validation.get("images_dir"), validation.get("file")
-    if not folder or not Path(folder).is_dir():
-        return None
-    if annotations and Path(annotations).is_file():
-        source = validation.get("source", validation["annotations"])
-        return Path(folder) if sha256(Path(annotations)) == source else None
-    return None
-
-
-def _chosen_images(
-    truth: dict[str, Any], folder: Path
-) -> list[tuple[dict[str, Any], NDArray[np.uint8]]]:
-    """The first images with two objects or more that can be read, with their pixels [H, W, 3]."""
-    counts = pd.Series([entry["image_id"] for entry in truth["annotations"]]).value_counts()
-    several = set(counts[counts >= 2].index)
-    chosen: list[tuple[dict[str, Any], NDArray[np.uint8]]] = []
-    for image in sorted(truth["images"], key=lambda image: image["id"]):
-        if len(chosen) == IMAGES:
-            break
-        if image["id"] in several and (folder / image["file_name"]).is_file():
-            with contextlib.suppress(
-                OSError, ValueError, SyntaxError
-            ):  # Pillow's, of a damaged one
-                chosen.append((image, _pixels(folder / image["file_name"])))
-    return chosen
-
-
-def _pixels(path: Path) -> NDArray[np.uint8]:
-    """The image as trials see it: mmcv's decoder too is OpenCV, which turns an image by its EXIF
-    orientation."""
-    import cv2  # a fifth of a second, in this section alone
-
-    pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
-    if pixels is None:
-        raise ValueError(f"{path} cannot be decoded")
-    return np.ascontiguousarray(pixels[:, :, ::-1])
 
 
 def _true_boxes(truth: dict[str, Any], image_id: int, names: dict[int, str]) -> Boxes:
