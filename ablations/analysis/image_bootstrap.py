@@ -62,11 +62,11 @@ def resample_study(study: Study, say: Callable[[str], None] = lambda _line: None
     jobs = [job for state in _chosen(study) if (job := _job(state)) is not None]
     known = {job.key: values for job in jobs if (values := _load(job)) is not None}
     missing = [job for job in jobs if job.key not in known]
-    for job, values in zip(missing, _compute_all(missing), strict=True):
-        if isinstance(values, str):
-            say(values)
+    for job, found in zip(missing, _compute_all(missing), strict=True):
+        if isinstance(found, str):
+            say(found)
         else:
-            known[job.key] = values
+            known[job.key] = found
     return {job.key: known[job.key] for job in jobs if job.key in known}
 
 

@@ -1,23 +1,26 @@
 """What a command does when nobody reads its output any more, as in ``... | head``."""
 
+import functools
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import ParamSpec
 
 CLOSED = 128 + signal.SIGPIPE
 """The exit status then, as a shell reports it."""
 
-Command = Callable[[Sequence[str] | None], int]
+P = ParamSpec("P")
 
 
-def until_closed(command: Command) -> Command:
+def until_closed(command: Callable[P, int]) -> Callable[P, int]:
     """``command``, ended quietly once its standard output has been closed."""
 
-    def run(arguments: Sequence[str] | None = None) -> int:
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> int:
         try:
             try:
-                return command(arguments)
+                return command(*args, **kwargs)
             finally:
                 sys.stdout.flush()
         except BrokenPipeError:
@@ -25,5 +28,4 @@ def until_closed(command: Command) -> Command:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return CLOSED
 
-    run.__doc__ = command.__doc__
     return run

@@ -147,7 +147,7 @@ def _ill_typed(record: Record) -> str | None:
     """The first field whose value is of another type than the record's."""
     for each in fields(Record):
         value, kind = getattr(record, each.name), get_origin(each.type) or each.type
-        if kind in (dict, list, str, int) and not isinstance(value, kind):  # type: ignore[arg-type]
+        if kind in (dict, list, str, int) and not isinstance(value, kind):
             return each.name
         numbers = kind is dict and "float" in str(each.type)
         if numbers and not all(v is None or isinstance(v, int | float) for v in value.values()):

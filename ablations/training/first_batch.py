@@ -168,7 +168,7 @@ def _batch(loader: DataLoader, images: int) -> Any:
 
 def _check_classes(model: nn.Module, dataset: Any) -> None:
     given = getattr(getattr(model, "bbox_head", None), "num_classes", None)
-    classes = dataset.metainfo.get("classes")
+    classes = (getattr(dataset, "metainfo", None) or {}).get("classes")
     if given is not None and classes is not None and given != len(classes):
         raise _WrongError(
             f"model.bbox_head.num_classes is {given}, and the data has {len(classes)} classes"
@@ -231,7 +231,7 @@ def _check_prediction(model: Any, cfg: ConfigDict, loaders: dict[str, DataLoader
         predicted = model.val_step(batch)
     with _part("val_evaluator"):
         evaluator = Evaluator(cfg.val_evaluator)
-        evaluator.dataset_meta = loader.dataset.metainfo
+        evaluator.dataset_meta = getattr(loader.dataset, "metainfo", None)
         evaluator.process(predicted, batch)
 
 
