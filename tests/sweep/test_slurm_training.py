@@ -111,7 +111,7 @@ def project(
     (tmp_path / "one.py").write_text(ONE_POINT)
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins/moody.py").write_text(MOODY)
-    path = os.pathsep.join((str(tmp_path / "plugins"), os.environ["PYTHONPATH"]))
+    path = os.pathsep.join((str(tmp_path / "plugins"), os.environ.get("PYTHONPATH", "")))
     monkeypatch.setenv("PYTHONPATH", path)
     monkeypatch.setenv("MOODY", str(tmp_path / "moody"))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
