@@ -46,8 +46,11 @@ from ablations.losses.registry import LOSSES
 
 @LOSSES.register_module()
 class Moody(FocalLoss):
+    calls = 0  # a check before the first trial tries a batch, which must pass
+
     def forward(self, *args, **kwargs):
-        if os.path.exists(os.environ["MOODY"]):
+        self.calls += 1
+        if self.calls > 20 and os.path.exists(os.environ["MOODY"]):
             raise RuntimeError("not in the mood")
         return super().forward(*args, **kwargs)
 """
