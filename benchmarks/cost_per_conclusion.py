@@ -109,7 +109,7 @@ def page(source: Path) -> str:
     def line(name: str, seeds: float) -> str:
         if not np.isfinite(seeds):
             return f"| {name} | more than {MOST} | more than {2 * MOST} | |"
-        return f"| {name} | {seeds:.0f} | {2 * seeds:.0f} | {2 * seeds * cost:.1f} |"
+        return f"| {name} | {seeds:.0f} | {2 * seeds:.0f} | {2 * seeds * cost:.2f} |"
 
     return "\n".join(
         [
@@ -120,6 +120,8 @@ def page(source: Path) -> str:
             f"data ({ap.shape[0]} cells, {ap.shape[1]} seeds): the residual of a trial has a "
             f"standard deviation of {world.residual_sd:.2f} AP, the shift that a seed gives to all "
             f"cells one of {world.shift_sd:.2f}.",
+            "",
+            _in_short(world, paired, cost),
             "",
             f"## Trials to show a difference of {DIFFERENCE:g} AP between two cells",
             "",
@@ -145,6 +147,16 @@ def page(source: Path) -> str:
             *rows,
             "",
         ]
+    )
+
+
+def _in_short(world: World, seeds: float, device_hours: float) -> str:
+    """The three figures that a setting is judged by; ``device_hours`` are those of one trial."""
+    trials = f"{2 * seeds:.0f} trials" if np.isfinite(seeds) else f"more than {2 * MOST} trials"
+    cost = f", {2 * seeds * device_hours:.2f} device-hours" if np.isfinite(seeds) else ""
+    return (
+        f"**Paired standard deviation over all {world.cells} cells {world.paired_sd:.2f} AP; "
+        f"{DIFFERENCE:g} AP between two cells takes {trials}{cost}.**"
     )
 
 

@@ -58,9 +58,9 @@ def find_groups(truth: dict[str, Any], predictions: Path, key: str) -> ImageGrou
     Raises:
         ValueError: the file of predictions is damaged.
     """
-    ids = np.unique(read_arrays(predictions, ("image_ids",))["image_ids"]).astype(np.int64)
     if not any(image.get(key) is not None for image in truth.get("images", ())):
         return None
+    ids = np.unique(read_arrays(predictions, ("image_ids",))["image_ids"]).astype(np.int64)
     numbers = group_numbers(truth, ids, key)
     return ImageGroups(key, int(numbers.max(initial=-1)) + 1, len(ids))
 

@@ -86,7 +86,8 @@ class Record:
     loss: dict[str, Any] = field(default_factory=dict)  # the config of loss_cls as built
     protocol: dict[str, Any] = field(default_factory=dict)  # the fingerprint
     data: dict[str, Any] = field(default_factory=dict)
-    # data: name, version, train and val: {annotations (SHA-256), images, boxes}, classes
+    # data: name, version, train and val: {annotations (SHA-256), images, boxes}, classes; group_key
+    # where the config names the key of an image's group (its photograph, video or site)
     versions: dict[str, str] = field(default_factory=dict)
     git: dict[str, Any] = field(default_factory=dict)  # commit, dirty; empty outside a checkout
     code: dict[str, str] = field(default_factory=dict)

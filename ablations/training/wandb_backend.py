@@ -140,7 +140,7 @@ class TrialRunBackend(BaseVisBackend):
         if self._writer is not None:
             self._writer.write(lambda run: run.log({name: wandb.Image(image)}, step=step))
 
-    def close_run(self, runner: Runner, outcome: str, record: Record | None) -> None:
+    def finish(self, runner: Runner, outcome: str, record: Record | None) -> None:
         """Log the end and close the run; waits for W&B ``FINISH_TIMEOUT`` seconds at most.
 
         Args:

@@ -20,7 +20,7 @@ def plot_loss_cdf(
 
     Args:
         ax: where to draw.
-        counts: windows by logit, int64 [record.LOGIT_BINS].
+        counts: windows by logit, int64 [logit_histogram.LOGIT_BINS].
         positive: whether the windows are positives.
         gammas: one curve each; the model stays the same.
     """

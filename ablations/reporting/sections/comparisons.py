@@ -85,6 +85,8 @@ def _baseline(study: Study, resamples: Resamples, figures: FigureWriter) -> Sect
             "seeds to find it": [_count(value) for value in data["seeds_needed"]],
         }
     )
+    if resamples.too_few_groups:
+        text = text.drop(columns=[f"over {units} alone", f"over seeds and {units}"])
     table = Table(
         "against_baseline",
         f"AP minus that of {study.baseline}, in percentage points, mean and 95 % interval",

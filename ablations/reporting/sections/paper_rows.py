@@ -14,7 +14,7 @@ from ablations.reporting.tables import MISSING, Table, number, plain
 def paper_rows(study: Study, figures: FigureWriter) -> Section:
     """Every row of the paper's table, with this sweep's AP where it has that very point.
 
-    Table 1b has a section of its own (``grid.table_2``).
+    Table 1b has a section of its own (``cells.table_2``).
     """
     table = table_named(study.manifests[0].grid.get("table"))
     if table is None or table is TABLE_1B:
