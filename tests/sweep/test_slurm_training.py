@@ -46,8 +46,11 @@ from ablations.losses.registry import LOSSES
 
 @LOSSES.register_module()
 class Moody(FocalLoss):
+    calls = 0  # a check before the first trial tries a batch, which must pass
+
     def forward(self, *args, **kwargs):
-        if os.path.exists(os.environ["MOODY"]):
+        self.calls += 1
+        if self.calls > 20 and os.path.exists(os.environ["MOODY"]):
             raise RuntimeError("not in the mood")
         return super().forward(*args, **kwargs)
 """
@@ -111,7 +114,7 @@ def project(
     (tmp_path / "one.py").write_text(ONE_POINT)
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins/moody.py").write_text(MOODY)
-    path = os.pathsep.join((str(tmp_path / "plugins"), os.environ["PYTHONPATH"]))
+    path = os.pathsep.join((str(tmp_path / "plugins"), os.environ.get("PYTHONPATH", "")))
     monkeypatch.setenv("PYTHONPATH", path)
     monkeypatch.setenv("MOODY", str(tmp_path / "moody"))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
