@@ -35,9 +35,13 @@ def detections_data(study: Study, labels: list[str]) -> dict[str, Any]:
     if not trials:
         return {"note": "No finished trial kept its predictions."}
     try:
-        truth, folder = validation_truth(trials[0]), images_folder(trials[0])
-    except ValueError as error:
+        return _drawn(trials)
+    except (ValueError, OSError, KeyError, IndexError) as error:  # damaged, or not COCO
         return {"note": f"Left out: {one_line(error)}."}
+
+
+def _drawn(trials: list[TrialState]) -> dict[str, Any]:
+    truth, folder = validation_truth(trials[0]), images_folder(trials[0])
     chosen = [] if truth is None or folder is None else chosen_images(truth, folder, IMAGES)
     if not chosen or truth is None or folder is None:
         return {
@@ -45,6 +49,9 @@ def detections_data(study: Study, labels: list[str]) -> dict[str, Any]:
             "hand."
         }
     classes = {category["id"]: str(category["name"]) for category in truth["categories"]}
+    for annotation in truth["annotations"]:  # one of a category that the file does not list
+        number = annotation["category_id"]
+        classes.setdefault(number, f"category {number}")
     order = {number: index for index, number in enumerate(classes)}
     images = []
     for image, pixels in chosen:
