@@ -12,7 +12,7 @@ from ablations.reporting import sections
 from ablations.reporting.figures.style import house_style
 from ablations.reporting.figures.writer import FigureWriter
 from ablations.reporting.page.write import PAGE, write_page
-from ablations.reporting.tables import write_table
+from ablations.reporting.table_formats import write_table
 from ablations.store.files import read_json, write_json
 
 README = "README.md"

@@ -13,7 +13,7 @@ from ablations.analysis.seeds import seed_interval
 from ablations.analysis.study import Study, gamma_alpha_labels
 from ablations.reporting.page.numbers import rounded
 from ablations.reporting.sections.section import MOST_ROWS
-from ablations.reporting.tables import number, plain, with_half_width
+from ablations.reporting.table_formats import number, plain, with_half_width
 from ablations.store.record import METRICS
 from ablations.store.states import TrialState
 

@@ -6,7 +6,7 @@ from ablations.analysis.frames import per_class_frame
 from ablations.analysis.study import Study
 from ablations.reporting.figures.writer import FigureWriter
 from ablations.reporting.sections.section import Section, heading, paragraphs, shown
-from ablations.reporting.tables import MISSING, Table, number
+from ablations.reporting.table_formats import MISSING, Table, number
 
 OWN = ("cell", "label")
 """Columns of the table by class that are no classes."""

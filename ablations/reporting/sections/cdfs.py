@@ -15,7 +15,7 @@ from ablations.reporting.sections.section import (
     picture,
     shown,
 )
-from ablations.reporting.tables import Table, number, plain
+from ablations.reporting.table_formats import Table, number, plain
 from ablations.store.record import PROBABILITIES
 from ablations.store.states import TrialState
 

@@ -16,7 +16,7 @@ from ablations.reporting.figures.cells import (
 from ablations.reporting.figures.style import new_figure
 from ablations.reporting.figures.writer import FigureWriter
 from ablations.reporting.sections.section import Section, heading, paragraphs, picture, shown
-from ablations.reporting.tables import MISSING, Table, number, plain, with_half_width
+from ablations.reporting.table_formats import MISSING, Table, number, plain, with_half_width
 
 MOST_CELLS = 200
 """With more cells the grid's figures are left out, because they cannot be read."""

@@ -28,7 +28,7 @@ from ablations.reporting.figures.comparisons import plot_differences
 from ablations.reporting.figures.style import new_figure
 from ablations.reporting.figures.writer import FigureWriter
 from ablations.reporting.sections.section import Section, heading, paragraphs, picture, shown
-from ablations.reporting.tables import MISSING, Table, number, signed, with_half_width
+from ablations.reporting.table_formats import MISSING, Table, number, signed, with_half_width
 
 RESOLVED = (0.3, 0.5, 1.0, 2.0)
 MOST_LINES = 5  # of what cannot be read

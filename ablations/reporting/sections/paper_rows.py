@@ -8,7 +8,7 @@ from ablations.analysis.study import Study, paper_labels
 from ablations.reporting.figures.writer import FigureWriter
 from ablations.reporting.sections.cells import OTHER_PROTOCOL
 from ablations.reporting.sections.section import Section, heading, paragraphs, shown
-from ablations.reporting.tables import MISSING, Table, number, plain
+from ablations.reporting.table_formats import MISSING, Table, number, plain
 
 
 def paper_rows(study: Study, figures: FigureWriter) -> Section:

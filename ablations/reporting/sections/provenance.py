@@ -8,7 +8,7 @@ from ablations.analysis.merge import code_states
 from ablations.analysis.study import Study
 from ablations.reporting.figures.writer import FigureWriter
 from ablations.reporting.sections.section import Section, heading, paragraphs, shown
-from ablations.reporting.tables import MISSING, Table, to_markdown
+from ablations.reporting.table_formats import MISSING, Table, to_markdown
 from ablations.store.record import Record
 
 MOST_NAMES = 50  # of trials in one line; trials.csv names all

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from ablations.analysis.study import Study
 from ablations.reporting.figures.writer import FigureWriter
-from ablations.reporting.tables import Table, to_markdown
+from ablations.reporting.table_formats import Table, to_markdown
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from ablations.reporting.figures.speed import plot_speed
 from ablations.reporting.figures.style import new_figure
 from ablations.reporting.figures.writer import FigureWriter
 from ablations.reporting.sections.section import Section, heading, paragraphs, picture, shown
-from ablations.reporting.tables import Table, number, plain
+from ablations.reporting.table_formats import Table, number, plain
 
 
 def speed(study: Study, figures: FigureWriter) -> Section:
