@@ -329,8 +329,8 @@ def grouped_images(repetitions: int, rng: Generator) -> list[str]:
         f"standard deviation of {one.std(ddof=1):.0f} over groups, the two detectors' correlate by "
         f"{np.corrcoef(one, other)[0, 1]:.2f}, and their difference has one of "
         f"{(one - other).std(ddof=1):.1f} AP. The report's interval draws groups and takes "
-        f"Student's t with groups - 1 degrees of freedom; it is given from {FEWEST_GROUPS} groups "
-        "on.",
+        "Student's t with groups - 1 degrees of freedom. Its coverage sets no limit here; that the "
+        f"report gives it from {FEWEST_GROUPS} groups on is a convention about its width.",
         table(["groups", "the report's", "normal quantile", "images, groups ignored"], rows),
     ]
 
