@@ -63,17 +63,26 @@ def test_what_is_written_is_whole_or_absent(case: Case) -> None:
     assert list((case.root / "kept").iterdir()) == []
 
 
-def test_keys_of_others_are_carried_along_and_segmentations_left_out(case: Case) -> None:
+def test_keys_of_others_are_carried_along(case: Case) -> None:
     case.content["info"] = {"year": 2026}
     case.images[0]["group"] = "scene 4"
     case.annotations[0]["attributes"] = {"occluded": True}
-    case.annotations[0]["segmentation"] = [[4, 5, 15, 5, 15, 17]]
-    case.annotations[1]["segmentation"] = {"counts": [0, 4], "size": [48, 64]}
+    assert case.check().changed is False
+    case.annotations[5].pop("iscrowd")
     content = case.passes()
     assert content["info"] == {"year": 2026}
     assert content["images"][0]["group"] == "scene 4"
     assert content["annotations"][0]["attributes"] == {"occluded": True}
-    assert not any("segmentation" in entry for entry in content["annotations"])
+    digest = keep(case.check(), case.root)
+    assert json.loads((case.root / file_name(digest)).read_text()) == content
+
+
+def test_segmentations_are_left_out_of_what_is_mended_unless_masks_are_loaded(case: Case) -> None:
+    case.annotations[0]["segmentation"] = [[4, 5, 15, 5, 15, 17]]
+    case.annotations[1]["segmentation"] = {"counts": [0, 4], "size": [48, 64]}
+    assert case.check().changed is False
+    case.annotations[5].pop("iscrowd")
+    assert not any("segmentation" in entry for entry in case.passes()["annotations"])
     masks = case.passes(masks=True)["annotations"]
     assert [entry.get("segmentation") for entry in masks] == [
         entry.get("segmentation") for entry in case.annotations
@@ -90,8 +99,12 @@ def test_keys_of_others_are_carried_along_and_segmentations_left_out(case: Case)
         '[{"name":"a \\"segmentation\\": [[1]] b","segmentation":null}]',
     ],
 )
-def test_cutting_polygons_out_of_the_text_changes_nothing_else(text: str) -> None:
+def test_cutting_polygons_out_of_the_text_changes_nothing_else(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from ablations.data.coco.reading import _without_polygons
+
+    monkeypatch.setattr("ablations.data.coco.reading._LONG", 0)
 
     def parsed(text: str) -> Any:
         entries = json.loads(text)
@@ -122,11 +135,23 @@ def test_classes_are_matched_by_name_whatever_the_order_and_ids(case: Case) -> N
     assert [a["category_id"] for a in content["annotations"]] == [1, 2] * 6
 
 
+def test_category_ids_with_gaps_are_kept_where_the_order_is_the_classes(case: Case) -> None:
+    """As COCO's are: predictions are compared by them."""
+    case.content["categories"] = [dict(id=3, name="cat"), dict(id=90, name="dog")]
+    for annotation in case.annotations:
+        annotation["category_id"] = {1: 3, 2: 90}[annotation["category_id"]]
+    assert case.check().changed is False
+    case.annotations[0].pop("area")
+    content = case.passes()
+    assert [c["id"] for c in content["categories"]] == [3, 90]
+    assert [a["category_id"] for a in content["annotations"]] == [3, 90] * 6
+
+
 def test_without_classes_the_files_own_are_taken(case: Case) -> None:
     case.content["categories"].reverse()
     found = case.check(classes=None)
     assert found.classes == ("dog", "cat")
-    assert [a["category_id"] for a in found.content["annotations"]] == [2, 1] * 6
+    assert (found.changed, found.content) == (False, case.content)
 
 
 def test_accents_are_compared_and_not_their_spelling(case: Case) -> None:

@@ -13,7 +13,7 @@ from ablations.data.coco.classes import Classes, match_classes
 from ablations.data.coco.findings import Findings, RefusedError, counted, some
 from ablations.data.coco.ids import plain_ids
 from ablations.data.coco.images import Images, check_images
-from ablations.data.coco.reading import read
+from ablations.data.coco.reading import read, without_collections
 
 VERSION = 1
 """Goes up when the same file gives other checked content than before."""
@@ -50,8 +50,8 @@ class Checked:
 def check(split: Split, decode: bool | None = None) -> Checked:
     """Check an annotation file and its images.
 
-    Segmentations are left out of the checked content unless ``split.masks``; other keys that COCO's
-    format does not know are carried along.
+    Segmentations are left out of content that is changed, unless ``split.masks``; other keys that
+    nothing here reads are carried along.
 
     Args:
         split: the file and what the config makes of it.
@@ -60,8 +60,9 @@ def check(split: Split, decode: bool | None = None) -> Checked:
     """
     findings = Findings(split.file)
     try:
-        content, digest = read(split.file, findings, split.masks)
-        return _checked(split, content, digest, decode, findings)
+        with without_collections():
+            content, digest = read(split.file, findings, split.masks)
+            return _checked(split, content, digest, decode, findings)
     except RefusedError as error:
         return Checked(split, findings.notes, error=str(error))
 
@@ -88,7 +89,8 @@ def _checked(
     if findings.errors:
         return Checked(split, findings.notes, error=findings.error)
     findings.changed |= len(kept.entries) < len(entries)
-    _write(split, objects, judged, kept, images, findings)
+    category_of = [category["id"] for category in classes.categories]
+    _write(split, objects, judged, kept, images, category_of, findings)
     return Checked(
         split,
         findings.notes,
@@ -181,6 +183,7 @@ def _write(
     judged: Judged,
     kept: Objects,
     images: Images,
+    category_of: list[int],
     findings: Findings,
 ) -> None:
     """Put what is new into the annotations that are kept."""
@@ -189,13 +192,13 @@ def _write(
     for place in np.flatnonzero(judged.new_area).tolist():
         objects.entries[place]["area"] = float(judged.areas[place])
     image_ids = [images.entries[place]["id"] for place in kept.image.tolist()]
-    for key, values in (("image_id", image_ids), ("category_id", (kept.label + 1).tolist())):
+    category_ids = [category_of[label] for label in kept.label.tolist()]
+    for key, values in (("image_id", image_ids), ("category_id", category_ids)):
         if [entry[key] for entry in kept.entries] != values:
             findings.changed = True
             for entry, value in zip(kept.entries, values, strict=True):
                 entry[key] = value
-    if not split.masks and any("segmentation" in entry for entry in kept.entries):
-        findings.changed = True
+    number(kept.entries, findings)
+    if findings.changed and not split.masks:
         for entry in kept.entries:
             entry.pop("segmentation", None)
-    number(kept.entries, findings)

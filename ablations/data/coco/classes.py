@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ablations.data.coco.findings import Findings, counted, first, some
-from ablations.data.coco.ids import Id, plain_id
+from ablations.data.coco.ids import Id, is_exact, plain_id
 
 NOT_A_CLASS, NOT_A_CATEGORY = -1, -2
 
@@ -27,7 +27,8 @@ COCO_CLASSES = tuple(name.strip() for name in _COCO.split(","))
 @dataclass(frozen=True)
 class Classes:
     """``numbers``: category id -> class, from 0, or ``NOT_A_CLASS``; ``categories`` as they are
-    written: the classes in their order, ids from 1."""
+    written: the classes in their order, with the file's ids where it has the same order, or else
+    from 1."""
 
     numbers: dict[Id, int]
     categories: list[dict[str, Any]]
@@ -57,6 +58,10 @@ def match_classes(
     given = list(names) if names is not None else wanted
     _refuse_missing(given, by_name, findings)
     numbers = {id: NOT_A_CLASS for group in by_name.values() for id in group}
+    # COCO's own have gaps, which do no harm, and predictions are compared by them.
+    plain = (
+        all(map(_has_plain_id, categories)) and [_key(c.get("name")) for c in categories] == wanted
+    )
     listed = []
     for number, (name, key) in enumerate(zip(given, wanted, strict=True)):
         group = by_name.get(key, {})
@@ -65,10 +70,14 @@ def match_classes(
             _one_of_several(key, list(group), [id for id in group if id in used], findings)
         numbers |= dict.fromkeys(group, number)
         entry = group[owners[0]] if owners else {}
-        listed.append({**entry, "id": number + 1, "name": name})
+        listed.append({**entry, "id": entry["id"] if plain else number + 1, "name": name})
     _tell_order(by_name, wanted, findings)
     findings.changed |= listed != list(categories)
     return Classes(numbers, listed)
+
+
+def _has_plain_id(category: dict[str, Any]) -> bool:
+    return type(category.get("id")) is int and is_exact(category["id"])
 
 
 def _key(name: Any) -> str:

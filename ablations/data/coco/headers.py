@@ -5,9 +5,9 @@ formats but AVIF. JPEG and PNG are read here: Pillow takes three times as long, 
 a hundred thousand images; it reads the others, and whatever is unusual.
 """
 
+import os
 import struct
 from dataclasses import dataclass
-from typing import BinaryIO
 
 from PIL import Image
 
@@ -15,6 +15,7 @@ Image.MAX_IMAGE_PIXELS = None  # the images are the user's own: a large one is n
 
 ORIENTATION = 0x0112
 _SIZES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})  # JPEG's start of frame
+_SEGMENT = struct.Struct(">BBH")
 _BLOCK = 2048
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD8)})
 
@@ -35,15 +36,14 @@ class Size:
 class _Bytes:
     """A file's bytes by their place. Most headers are within its first block: it is read once."""
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream, self._start = stream, stream.read(_BLOCK)
+    def __init__(self, file: int) -> None:
+        self._file, self.start = file, os.read(file, _BLOCK)
 
     def take(self, at: int, number: int) -> bytes:
         """``number`` bytes from ``at`` on; fewer at the end of the file."""
-        if at + number <= len(self._start):
-            return self._start[at : at + number]
-        self._stream.seek(at)
-        return self._stream.read(number)
+        if at + number <= len(self.start):
+            return self.start[at : at + number]
+        return os.pread(self._file, number, at)
 
 
 def image_size(path: str) -> Size:
@@ -52,18 +52,19 @@ def image_size(path: str) -> Size:
     Raises:
         OSError: the file cannot be read, or is no image.
     """
-    with open(path, "rb", buffering=0) as stream:  # noqa: PTH123 - a Path takes as long again
-        try:
-            width, height, orientation = _known_size(_Bytes(stream))
-        except (_UnusualError, struct.error):
-            with open(path, "rb") as buffered:  # noqa: PTH123
-                width, height, orientation = _pillow_size(buffered)
+    file = os.open(path, os.O_RDONLY)  # without io's objects: half the time
+    try:
+        width, height, orientation = _known_size(_Bytes(file))
+    except (_UnusualError, struct.error):
+        width, height, orientation = _pillow_size(path)
+    finally:
+        os.close(file)
     turned = 5 <= orientation <= 8
     return Size(height, width, True) if turned else Size(width, height)
 
 
 def _known_size(data: _Bytes) -> tuple[int, int, int]:
-    start = data.take(0, 24)
+    start = data.start
     if start[:2] == b"\xff\xd8":
         return _jpeg_size(data)
     if start[:8] == b"\x89PNG\r\n\x1a\n" and start[12:16] == b"IHDR":
@@ -75,7 +76,7 @@ def _jpeg_size(data: _Bytes) -> tuple[int, int, int]:
     """Walk the segments to the frame's header; the orientation is in one before it."""
     orientation, at = 0, 2
     while True:
-        mark, code, length = struct.unpack(">BBH", data.take(at, 4))
+        mark, code, length = _SEGMENT.unpack(data.take(at, 4))
         if mark != 0xFF or code in _WITHOUT_LENGTH or code in (0xFF, 0xD9, 0xDA):
             raise _UnusualError
         if code in _SIZES:
@@ -118,9 +119,9 @@ def _orientation(exif: bytes) -> int:
     return 1
 
 
-def _pillow_size(stream: BinaryIO) -> tuple[int, int, int]:
+def _pillow_size(path: str) -> tuple[int, int, int]:
     try:
-        with Image.open(stream) as image:
+        with Image.open(path) as image:
             width, height = image.size
             # The base class's: a PNG's own would decode the whole image.
             orientation = Image.Image.getexif(image).get(ORIENTATION, 1)

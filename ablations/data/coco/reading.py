@@ -13,6 +13,7 @@ from ablations.data.coco.findings import Findings, RefusedError
 
 PARTS = ("images", "annotations", "categories")
 _POLYGONS = re.compile(rb'"segmentation"\s*:\s*\[[\[\]\d\s.,eE+-]*\](?=\s*(?:\}|,\s*"))', re.ASCII)
+_LONG = 300  # bytes of an annotation, more than which are polygons
 
 
 def read(file: Path, findings: Findings, masks: bool = False) -> tuple[dict[str, Any], str]:
@@ -57,8 +58,7 @@ def _parsed_without_polygons(raw: bytes) -> Any:
     """The content, or ``None`` where that is no JSON: ``_parsed`` says what is wrong with it."""
     try:
         text = _without_polygons(raw).decode()
-        with _without_collections():
-            return json.loads(text)
+        return json.loads(text)
     except (ValueError, RecursionError):
         return None
 
@@ -72,8 +72,7 @@ def _parsed(file: Path, raw: bytes, encoding: str) -> Any:
         ) from None
     del raw
     try:
-        with _without_collections():
-            return json.loads(text)
+        return json.loads(text)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated"):
@@ -86,7 +85,7 @@ def _parsed(file: Path, raw: bytes, encoding: str) -> Any:
 
 
 @contextlib.contextmanager
-def _without_collections() -> Iterator[None]:
+def without_collections() -> Iterator[None]:
     """No garbage collection: it would look at millions of new objects again and again."""
     enabled = gc.isenabled()
     gc.disable()
@@ -103,6 +102,9 @@ def _without_polygons(raw: bytes) -> bytes:
     Run-length codes, which are objects, are left: they are few. A list of polygons is numbers and
     brackets, and ends where its object or the next key follows.
     """
+    keys = raw.count(b'"segmentation"')
+    if not keys or len(raw) / keys < _LONG:
+        return raw
     return _POLYGONS.sub(b'"segmentation":[]', raw)
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 from ablations.data.coco.checking import Checked
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"), check_circular=False)  # JSON has no circles
+_PLAIN = {"id", "image_id", "category_id", "bbox", "area", "iscrowd"}
 _BLOCK = 20_000  # entries that are formatted at a time
 
 
@@ -70,8 +72,7 @@ def _bytes(checked: Checked) -> Iterator[bytes]:
 
 def _json(content: dict[str, Any]) -> Iterator[bytes]:
     """The same as ``json.dumps``, in parts: the text of it all would take as much memory again."""
-    # Content that was read from JSON has no circles.
-    encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+    encode = _ENCODER.encode
     before = "{"
     for key, value in content.items():
         yield f"{before}{encode(key)}:".encode()
@@ -79,8 +80,21 @@ def _json(content: dict[str, Any]) -> Iterator[bytes]:
         if not isinstance(value, list):
             yield encode(value).encode()
             continue
+        line = _annotation if key == "annotations" else encode
         for start in range(0, len(value), _BLOCK):
-            block = encode(value[start : start + _BLOCK])
-            yield ("," if start else "[").encode() + block[1:-1].encode()
+            block = ",".join([line(entry) for entry in value[start : start + _BLOCK]])
+            yield ("," if start else "[").encode() + block.encode()
         yield b"]" if value else b"[]"
     yield b"}"
+
+
+def _annotation(entry: dict[str, Any]) -> str:
+    """A checked annotation as JSON. Its numbers are finite, so Python writes them as JSON does,
+    which takes two thirds of the encoder's time."""
+    if entry.keys() != _PLAIN:
+        return _ENCODER.encode(entry)
+    return (
+        f'{{"id":{entry["id"]},"image_id":{entry["image_id"]},'
+        f'"category_id":{entry["category_id"]},"bbox":{entry["bbox"]},'
+        f'"area":{entry["area"]},"iscrowd":{entry["iscrowd"]}}}'
+    )
