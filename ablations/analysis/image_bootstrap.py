@@ -43,7 +43,7 @@ MAX_PREDICTION_BYTES = (
 CACHE = "resamples"
 ENOUGH_FOR_PROCESSES = 8
 FEWEST_GROUPS = 8
-"""Groups below which no interval over groups is given: a convention. Student's t keeps the simulated
+"""Groups below which no interval over groups is given: a convention. Student's t keeps simulated
 coverage near 95 % from four groups on (reports/benchmarks/coverage.md), at the price of width: with
 eight it is 1.2 times that of a known spread, with four 1.6 times, and the spread that it rests on
 is known to a quarter with eight, to two fifths with four."""
