@@ -149,7 +149,7 @@ def test_a_failing_server_costs_a_trial_nothing(
         seconds, seconds_without = took
         assert stub.asked or trouble == "closed"
         upload(work_dir, tmp_path / "no report", online=True)
-    assert f"report.py {work_dir} --wandb sends them" in capsys.readouterr().out
+    assert f"report.py {work_dir} --wandb does it" in capsys.readouterr().out
     assert_same_result(work_dir, plain)
     assert seconds < seconds_without + MAY_COST
     assert [row["iteration"] for row in rows(newest(the_trial(work_dir)))] == [10, 20, 30]
