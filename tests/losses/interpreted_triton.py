@@ -22,7 +22,9 @@ def route():
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(fused, "is_dense", lambda _: True)
             patch.setattr(fused, "fits_triton", lambda *_: True)
-            patch.setattr(dense, "loss_and_gradient", None)  # nothing may be computed beside the kernel
+            patch.setattr(
+                dense, "loss_and_gradient", None
+            )  # nothing may be computed beside the kernel
             patch.setattr(triton_kernel, "BLOCK", 64)
             yield
 

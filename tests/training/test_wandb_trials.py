@@ -264,7 +264,7 @@ def test_a_killed_trial_goes_on_in_the_same_run_and_loses_no_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work_dir = tmp_path / "sweep"
-    often = "custom_hooks.4={'type': 'ResumableCheckpointHook', 'interval': 5}"
+    often = "custom_hooks.5={'type': 'ResumableCheckpointHook', 'interval': 5}"
     command = [sys.executable, "runners/sweep.py", *sweep_flags(work_dir, often)]
     process = subprocess.Popen(command, cwd=REPOSITORY)
     try:
