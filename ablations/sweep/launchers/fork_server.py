@@ -34,7 +34,7 @@ def fork_server(
         os.environ.setdefault(name, "1")
     # Keeps torch.cuda.is_available() from initialising CUDA.
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
-    os.environ[CALLS] = json.dumps([list(call) for call in calls])
+    os.environ[CALLS] = json.dumps([os.getpid(), *(list(call) for call in calls)])
     context = multiprocessing.get_context("forkserver")
     # Python makes every forked process import the main module again. With all that it imports
     # preloaded, that takes no time.

@@ -27,12 +27,15 @@ def end_with_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _start(calls: str) -> None:
+def _start(calls: list[list[str]]) -> None:
     end_with_parent()  # before the slow imports: Ctrl-C may come during them
-    for call, *arguments in json.loads(calls):
+    for call, *arguments in calls:
         module, function = call.split(":")
         getattr(importlib.import_module(module), function)(*arguments)
 
 
-if CALLS in os.environ:
-    _start(os.environ.pop(CALLS))
+# The launcher's other children inherit the variable too, and theirs: only its own fork server acts.
+_launcher, *_calls = json.loads(os.environ.get(CALLS, "[0]"))
+if _launcher == os.getppid():
+    del os.environ[CALLS]
+    _start(_calls)
