@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Sequence
+from multiprocessing import forkserver
 
 CALLS = "ABLATIONS_FORK_SERVER_CALLS"
 """Environment variable that tells ``fork_server_start`` what to call."""
@@ -34,11 +35,16 @@ def fork_server(
         os.environ.setdefault(name, "1")
     # Keeps torch.cuda.is_available() from initialising CUDA.
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
-    os.environ[CALLS] = json.dumps([os.getpid(), *(list(call) for call in calls)])
     context = multiprocessing.get_context("forkserver")
     # Python makes every forked process import the main module again. With all that it imports
     # preloaded, that takes no time.
     command = sorted(name for name in sys.modules if name.startswith("ablations."))
     start = "ablations.sweep.launchers.fork_server_start"
     context.set_forkserver_preload([start, *command, *modules])
+    # The variable is for the server alone: started here, it does not leave it to other children.
+    os.environ[CALLS] = json.dumps([list(call) for call in calls])
+    try:
+        forkserver.ensure_running()
+    finally:
+        del os.environ[CALLS]
     return context

@@ -34,8 +34,5 @@ def _start(calls: list[list[str]]) -> None:
         getattr(importlib.import_module(module), function)(*arguments)
 
 
-# The launcher's other children inherit the variable too, and theirs: only its own fork server acts.
-_launcher, *_calls = json.loads(os.environ.get(CALLS, "[0]"))
-if _launcher == os.getppid():
-    del os.environ[CALLS]
-    _start(_calls)
+if CALLS in os.environ:
+    _start(json.loads(os.environ.pop(CALLS)))
