@@ -33,7 +33,7 @@ def read(file: Path, findings: Findings, masks: bool = False) -> tuple[dict[str,
     except OSError as error:
         raise RefusedError(f"{file} does not exist or cannot be read ({error.strerror})") from None
     digest = hashlib.sha256(raw).hexdigest()
-    if not raw.strip():
+    if not raw or raw.isspace():
         raise RefusedError(f"{file} is empty: export it again")
     if raw[:2] in (b"\x1f\x8b", b"PK"):
         raise RefusedError(f"{file} is compressed: unpack it")
