@@ -1,53 +1,26 @@
-"""The page's plots as Vega-Lite specifications; their rows are filled in by ``page.js``.
-
-Text and lines take the page's own colour (``currentColor``), so that one plot serves the light and
-the dark page. Lines differ in their dashes and points in their shapes as well as in colour.
-"""
+"""The page's plots as Vega-Lite specifications; their rows are filled in by ``page.js``."""
 
 import json
 from typing import Any
 
 from ablations.reporting.figures.style import COLOURS, HEAT
-
-Spec = dict[str, Any]
-
-INK = "currentColor"
-PALETTE = [INK if colour == "#000000" else colour for colour in COLOURS]
-DASHES = [[1, 0], [6, 3], [6, 2, 1, 2], [1, 2], [8, 2, 1, 2, 1, 2], [3, 3], [10, 3]]
-SHAPES = ["circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "triangle-right"]
-HEIGHT = 260  # pixels
-STEP = 22  # of a row
-UNIT: Spec = {"scale": {"domain": [0, 1]}, "axis": {"tickCount": 5, "labelFlush": False}}
-FEW: Spec = {"columns": {"expr": "width < 420 ? 1 : 2"}}  # for series with long names
-AP = "box AP (percent)"
-
-CONFIG: Spec = {
-    "background": None,
-    "font": "system-ui, sans-serif",
-    "view": {"stroke": None},
-    "axis": {
-        **{f"{part}Color": INK for part in ("label", "title", "tick", "domain", "grid")},
-        "gridOpacity": 0.15,
-        "labelFontSize": 12,
-        "titleFontSize": 12,
-        "titleFontWeight": "normal",
-        "labelLimit": 190,
-    },
-    "legend": {
-        "labelColor": INK,
-        "titleColor": INK,
-        "orient": "top",
-        "labelFontSize": 12,
-        "titleFontSize": 12,
-        "titleFontWeight": "normal",
-        "symbolStrokeWidth": 2,
-        "labelLimit": 260,
-        "columns": {"expr": "width < 420 ? 2 : 6"},
-    },
-    "text": {"color": INK, "fontSize": 12},
-    "line": {"strokeWidth": 2},
-    "rule": {"color": INK},
-}
+from ablations.reporting.page.vega import (
+    AP,
+    DASHES,
+    FEW,
+    HEIGHT,
+    INK,
+    SHAPES,
+    STEP,
+    UNIT,
+    Spec,
+    interval,
+    like,
+    quantity,
+    series_of,
+    spec,
+    tooltip_of,
+)
 
 
 def chart_specs(coordinates: dict[str, Any] | None, cells: int) -> dict[str, Spec]:
@@ -75,63 +48,23 @@ def chart_specs(coordinates: dict[str, Any] | None, cells: int) -> dict[str, Spe
     } | specs
 
 
-def _spec(height: int, layers: list[Spec], **more: Any) -> Spec:
-    return {
-        "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
-        "config": CONFIG,
-        "width": "container",
-        "height": height,
-        "autosize": {"type": "fit-x", "contains": "padding"},
-        "data": {"name": "rows"},
-        "layer": layers,
-        **more,
-    }
-
-
-def _quantity(field: str, title: str | None, **more: Any) -> Spec:
-    return {"field": field, "type": "quantitative", "title": title, **more}
-
-
-def _tooltip(*fields: str) -> list[Spec]:
-    return [{"field": field, "title": field.replace("_", " ")} for field in fields]
-
-
-def _series(field: str, title: str, names: list[str] | None = None) -> Spec:
-    """Colour of a series; with ``names`` in this order, else in order of appearance."""
-    domain = {} if names is None else {"domain": names}
-    sort: Spec = {"sort": None} if names is None else {}
-    scale = {"range": PALETTE, **domain}
-    return {"field": field, "type": "nominal", "title": title, "scale": scale, **sort}
-
-
-def _like(series: Spec, values: list[Any]) -> Spec:
-    """The same series as dashes or shapes."""
-    return series | {"scale": series["scale"] | {"range": values}}
-
-
-def _interval(x: str, low: str, high: str, **more: Any) -> Spec:
-    """Ends of a bar along one axis: encodings by channel."""
-    other = {"x": "x2", "y": "y2"}[x]
-    return {x: {"field": low, "type": "quantitative", **more}, other: {"field": high}}
-
-
 def _metric_by_gamma(coordinates: dict[str, Any]) -> Spec:
     names = json.dumps(coordinates["x"])
     axis = {"values": list(range(len(coordinates["x"]))), "labelExpr": f"{names}[datum.value]"}
     limits = [-0.5, len(coordinates["x"]) - 0.5]
-    x = _quantity("at", "γ (not to scale)", axis=axis | {"grid": False}, scale={"domain": limits})
+    x = quantity("at", "γ (not to scale)", axis=axis | {"grid": False}, scale={"domain": limits})
     # Shapes alone: the lines' dashes would run around them.
-    series = _series("line", "α", coordinates["lines"]) | {"legend": {"symbolStrokeWidth": 0}}
-    y = _quantity("mean", AP, scale={"zero": False})
-    tooltip = _tooltip("cell", "mean", "interval", "seeds")
+    series = series_of("line", "α", coordinates["lines"]) | {"legend": {"symbolStrokeWidth": 0}}
+    y = quantity("mean", AP, scale={"zero": False})
+    tooltip = tooltip_of("cell", "mean", "interval", "seeds")
     band = {"name": "baseline"}
-    return _spec(
+    return spec(
         HEIGHT + 60,
         [
             {
                 "data": band,
                 "mark": {"type": "rect", "opacity": 0.14, "color": INK},
-                "encoding": _interval("y", "low", "high", scale={"zero": False}),
+                "encoding": interval("y", "low", "high", scale={"zero": False}),
             },
             {
                 "data": band,
@@ -144,12 +77,12 @@ def _metric_by_gamma(coordinates: dict[str, Any]) -> Spec:
                     "x": x,
                     "y": y,
                     "color": series,
-                    "strokeDash": _like(series, DASHES),
+                    "strokeDash": like(series, DASHES),
                 },
             },
             {
                 "mark": {"type": "rule", "strokeWidth": 1.5},
-                "encoding": {"x": x, "color": series} | _interval("y", "low", "high"),
+                "encoding": {"x": x, "color": series} | interval("y", "low", "high"),
             },
             {
                 "data": {"name": "seeds"},
@@ -158,7 +91,7 @@ def _metric_by_gamma(coordinates: dict[str, Any]) -> Spec:
                     "x": x,
                     "y": y | {"field": "value"},
                     "color": series,
-                    "tooltip": _tooltip("cell", "seed", "value"),
+                    "tooltip": tooltip_of("cell", "seed", "value"),
                 },
             },
             {
@@ -167,7 +100,7 @@ def _metric_by_gamma(coordinates: dict[str, Any]) -> Spec:
                     "x": x,
                     "y": y,
                     "color": series,
-                    "shape": _like(series, SHAPES),
+                    "shape": like(series, SHAPES),
                     "tooltip": tooltip,
                 },
             },
@@ -177,14 +110,14 @@ def _metric_by_gamma(coordinates: dict[str, Any]) -> Spec:
 
 def _metric_by_cell(height: int) -> Spec:
     y: Spec = {"field": "cell", "type": "nominal", "sort": None, "title": None}
-    x = _quantity("mean", AP, scale={"zero": False})
-    tooltip = _tooltip("cell", "mean", "interval", "seeds")
-    return _spec(
+    x = quantity("mean", AP, scale={"zero": False})
+    tooltip = tooltip_of("cell", "mean", "interval", "seeds")
+    return spec(
         height,
         [
             {
                 "mark": {"type": "rule", "strokeWidth": 1.5, "color": COLOURS[0]},
-                "encoding": {"y": y} | _interval("x", "low", "high", scale={"zero": False}),
+                "encoding": {"y": y} | interval("x", "low", "high", scale={"zero": False}),
             },
             {
                 "data": {"name": "seeds"},
@@ -192,7 +125,7 @@ def _metric_by_cell(height: int) -> Spec:
                 "encoding": {
                     "y": y,
                     "x": x | {"field": "value"},
-                    "tooltip": _tooltip("cell", "seed", "value"),
+                    "tooltip": tooltip_of("cell", "seed", "value"),
                 },
             },
             {
@@ -207,17 +140,17 @@ def _heat_map(coordinates: dict[str, Any]) -> Spec:
     x: Spec = {"field": "line", "type": "nominal", "sort": coordinates["lines"], "title": "α"}
     y: Spec = {"field": "x", "type": "nominal", "sort": coordinates["x"], "title": "γ"}
     x["axis"] = {"labelAngle": 0}
-    tooltip = _tooltip("cell", "mean", "interval", "seeds", "problems")
+    tooltip = tooltip_of("cell", "mean", "interval", "seeds", "problems")
     known, unknown = "isValid(datum.mean)", "!isValid(datum.mean)"
     dark = "datum.mean < (datum.lowest + datum.highest) / 2"
-    return _spec(
+    return spec(
         46 * len(coordinates["x"]),
         [
             {
                 "transform": [{"filter": known}],
                 "mark": {"type": "rect", "cursor": "pointer"},
                 "encoding": {
-                    "color": _quantity(
+                    "color": quantity(
                         "mean", AP, scale={"scheme": HEAT, "zero": False}, legend=None
                     ),
                     "tooltip": tooltip,
@@ -268,8 +201,10 @@ def _heat_map(coordinates: dict[str, Any]) -> Spec:
 
 def _differences(height: int) -> Spec:
     y: Spec = {"field": "cell", "type": "nominal", "sort": None, "title": None}
-    x = _quantity("difference", "AP minus the baseline's")
-    tooltip = _tooltip("cell", "difference", "over_seeds", "over_seeds_and_images", "p", "verdict")
+    x = quantity("difference", "AP minus the baseline's")
+    tooltip = tooltip_of(
+        "cell", "difference", "over_seeds", "over_seeds_and_images", "p", "verdict"
+    )
     bars = {"over seeds and images": COLOURS[1], "over seeds": COLOURS[0]}
     legend: Spec = {
         "type": "nominal",
@@ -277,7 +212,7 @@ def _differences(height: int) -> Spec:
         "scale": {"domain": list(bars), "range": list(bars.values())},
         "legend": FEW,
     }
-    return _spec(
+    return spec(
         height,
         [
             {
@@ -288,7 +223,7 @@ def _differences(height: int) -> Spec:
                 {
                     "mark": {"type": "rule", "strokeWidth": width},
                     "encoding": {"y": y, "color": legend | {"datum": name}}
-                    | _interval("x", f"low_{field}", f"high_{field}"),
+                    | interval("x", f"low_{field}", f"high_{field}"),
                 }
                 for name, field, width in (
                     ("over seeds and images", "total", 1.5),
@@ -305,15 +240,15 @@ def _differences(height: int) -> Spec:
 
 def _curves(x: Spec, y: Spec, title: str, **more: Any) -> Spec:
     """Thin reference lines from ``references`` and thick ones from ``rows``, by ``curve``."""
-    series = _series("curve", title)
-    both = {"x": x, "y": y, "color": series, "tooltip": _tooltip("curve", x["field"], y["field"])}
-    return _spec(
+    series = series_of("curve", title)
+    both = {"x": x, "y": y, "color": series, "tooltip": tooltip_of("curve", x["field"], y["field"])}
+    return spec(
         HEIGHT,
         [
             {
                 "data": {"name": "references"},
                 "mark": {"type": "line", "strokeWidth": 1.2, "clip": True},
-                "encoding": both | {"strokeDash": _like(series, DASHES)},
+                "encoding": both | {"strokeDash": like(series, DASHES)},
             },
             {
                 "mark": {"type": "line", "strokeWidth": 3.5, "clip": True, "color": INK},
@@ -335,30 +270,30 @@ def _curves(x: Spec, y: Spec, title: str, **more: Any) -> Spec:
 
 def _loss() -> Spec:
     return _curves(
-        _quantity("p", "probability of the true class, pₜ", **UNIT),
-        _quantity("loss", "loss (nats)", scale={"domain": [0, 5]}),
+        quantity("p", "probability of the true class, pₜ", **UNIT),
+        quantity("loss", "loss (nats)", scale={"domain": [0, 5]}),
         "without α",
     )
 
 
 def _slope() -> Spec:
     return _curves(
-        _quantity("x", "logit of the true class, xₜ", scale={"domain": [-5, 5]}),
-        _quantity("slope", "derivative of the loss", scale={"zero": False}),
+        quantity("x", "logit of the true class, xₜ", scale={"domain": [-5, 5]}),
+        quantity("slope", "derivative of the loss", scale={"zero": False}),
         "without α",
     )
 
 
 def _cdf(kind: str) -> Spec:
     return _curves(
-        _quantity("fraction", f"fraction of the {kind}, easiest first", **UNIT),
-        _quantity("share", "cumulative share of the loss", **UNIT),
+        quantity("fraction", f"fraction of the {kind}, easiest first", **UNIT),
+        quantity("share", "cumulative share of the loss", **UNIT),
         kind,
     )
 
 
 def _training() -> Spec:
-    series = _series("cell", "cell") | {"legend": FEW}
+    series = series_of("cell", "cell") | {"legend": FEW}
     kind: Spec = {
         "field": "part",
         "type": "ordinal",
@@ -366,19 +301,19 @@ def _training() -> Spec:
         "scale": {"domain": ["boxes", "classification"], "range": [0.9, 2.2]},
         "legend": FEW,
     }
-    return _spec(
+    return spec(
         HEIGHT,
         [
             {
                 "mark": {"type": "line"},
                 "encoding": {
-                    "x": _quantity("iteration", "iteration"),
-                    "y": _quantity("loss", "loss (nats a positive anchor)", scale={"type": "log"}),
+                    "x": quantity("iteration", "iteration"),
+                    "y": quantity("loss", "loss (nats a positive anchor)", scale={"type": "log"}),
                     "color": series,
-                    "strokeDash": _like(series, DASHES),
+                    "strokeDash": like(series, DASHES),
                     "strokeWidth": kind,
                     "detail": [{"field": "seed"}, {"field": "part"}],
-                    "tooltip": _tooltip("cell", "seed", "part", "iteration", "loss"),
+                    "tooltip": tooltip_of("cell", "seed", "part", "iteration", "loss"),
                 },
             }
         ],
@@ -386,23 +321,23 @@ def _training() -> Spec:
 
 
 def _share() -> Spec:
-    series = _series("cell", "cell") | {"legend": FEW}
-    return _spec(
+    series = series_of("cell", "cell") | {"legend": FEW}
+    return spec(
         HEIGHT,
         [
             {
                 "mark": {"type": "line", "strokeWidth": 1.6},
                 "encoding": {
-                    "x": _quantity("iteration", "iteration"),
-                    "y": _quantity(
+                    "x": quantity("iteration", "iteration"),
+                    "y": quantity(
                         "negatives",
                         "negatives' share of the loss (percent)",
                         scale={"domain": [0, 100]},
                     ),
                     "color": series,
-                    "strokeDash": _like(series, DASHES),
+                    "strokeDash": like(series, DASHES),
                     "detail": {"field": "seed"},
-                    "tooltip": _tooltip("cell", "seed", "iteration", "negatives"),
+                    "tooltip": tooltip_of("cell", "seed", "iteration", "negatives"),
                 },
             }
         ],
