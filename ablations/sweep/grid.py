@@ -27,7 +27,8 @@ a detector for a CPU. A config that declares none gets the paper's.
 Names that begin with an underscore are the file's own.
 
 ``baseline`` is the label of the cell that the report takes differences against, where that is not
-plain CE.
+plain CE. ``tune`` names an axis that is no question of its own, such as a learning rate: the report
+then compares the other coordinates each at its own best value of it, too.
 """
 
 import itertools
@@ -45,7 +46,7 @@ GRIDS = configs_folder() / "grids"
 PROTOCOLS = ("embedded", "paper")
 DEFAULT_PROTOCOL = "paper"  # of a config that declares none
 
-_KEYS = {"title", "table", "note", "baseline", "config", "blocks"}
+_KEYS = {"title", "table", "note", "baseline", "tune", "config", "blocks"}
 _LISTINGS = ("product", "zip", "points")
 
 
@@ -74,17 +75,19 @@ class Grid:
     table: str | None
     note: str
     baseline: str | None  # label of the cell to compare with
+    tune: str | None  # axis whose best value each arm may take
     points: list[Point]
 
     def describe(self) -> dict[str, Any]:
         """What the manifest keeps of it."""
-        return {
+        said = {
             "name": self.name,
             "title": self.title,
             "table": self.table,
             "note": self.note,
             "baseline": self.baseline,
         }
+        return said if self.tune is None else said | {"tune": self.tune}
 
 
 def _plain(value: Any) -> str:
@@ -134,12 +137,16 @@ def parse_grid(name: str, spec: dict[str, Any], protocol: str = DEFAULT_PROTOCOL
     labels = [point.label for point in points]
     if baseline is not None and baseline not in labels:
         raise UsageError(f"grid {name}: " + one_of("baseline", baseline, labels))
+    tune, axes = spec.get("tune"), {axis for point in points for axis in point.coordinates}
+    if tune is not None and tune not in axes:
+        raise UsageError(f"grid {name}: 'tune': " + one_of("axis", tune, sorted(axes)))
     return Grid(
         name=name,
         title=spec.get("title", name),
         table=spec.get("table"),
         note=spec.get("note", ""),
         baseline=baseline,
+        tune=tune,
         points=points,
     )
 

@@ -7,6 +7,7 @@ are: with another batch than the config's they do not follow it.
 
 title = "Four losses over the learning rate"
 table = None
+tune = "lr"
 baseline = {"$by": "protocol", "embedded": "CE lr=0.005", "paper": "CE lr=0.01"}
 
 blocks = [

@@ -16,6 +16,7 @@ from ablations.store.logit_histogram import LOGIT_BINS, LOGIT_LIMIT
 from ablations.store.manifest import Entry, Manifest, trial_folder, write_manifest
 from ablations.store.record import METRICS, Record, write_record
 from ablations.store.status import STATUS
+from ablations.sweep.grid import Point
 
 GRID = [{"loss": "CE"}] + [
     {"gamma": gamma, "alpha": alpha}
@@ -78,12 +79,7 @@ class Plan:
 
 
 def label_of(point: dict[str, Any]) -> str:
-    if set(point) == {"loss"}:
-        return str(point["loss"])
-    return " ".join(
-        f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
-        for name, value in point.items()
-    )
+    return Point(point, {}).label
 
 
 def fabricate(work_dir: Path, plan: Plan | None = None) -> Path:

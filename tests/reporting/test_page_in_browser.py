@@ -223,7 +223,7 @@ def test_what_is_not_there_leaves_a_page_that_says_so(browser: Any, tmp_path: Pa
     points = [{"loss": "FL*", "gamma": 2.0, "beta": 1.0}, {"scales": 3}]
     planned = fabricate(tmp_path / "planned", Plan(points=points, files=False))
     nothing = Plan(points=points, seeds=(0,), states={("scales=3", 0): "pending"}, files=False)
-    nothing.states["loss=FL* gamma=2 beta=1", 0] = "failed"
+    nothing.states["FL* gamma=2 beta=1", 0] = "failed"
     for name, work_dir in (
         ("without_files", planned),
         ("nothing_finished", fabricate(tmp_path / "nothing", nothing)),

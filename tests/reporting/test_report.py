@@ -115,7 +115,7 @@ def test_a_grid_with_other_axes_gets_a_flat_table(tmp_path: Path) -> None:
     points = [{"loss": "CE"}, {"loss": "FL*", "gamma": 2.0, "beta": 1.0}, {"scales": 3}]
     plan = Plan(points=points, grid={"name": "other", "table": None})
     text = write_report([fabricate(tmp_path / "other", plan)], tmp_path / "report").read_text()
-    assert "loss=FL* gamma=2 beta=1" in text
+    assert "FL* gamma=2 beta=1" in text
     assert "Table 2" not in text
 
 

@@ -100,6 +100,13 @@ def test_a_baseline_is_a_point() -> None:
         parse_grid("g", {"blocks": [block], "baseline": "a=6"})
 
 
+def test_what_is_tuned_is_an_axis() -> None:
+    spec = {"blocks": [{"points": [{"a": 5, "lr": 0.1}], "set": {"v": "$a"}}]}
+    assert parse_grid("g", spec | {"tune": "lr"}).describe()["tune"] == "lr"
+    with pytest.raises(UsageError, match="grid g: 'tune': no axis named 'rate'; valid: a, lr"):
+        parse_grid("g", spec | {"tune": "rate"})
+
+
 @pytest.mark.parametrize(
     ("blocks", "both"),
     [

@@ -11,12 +11,14 @@ from ablations.reporting.sections.shapes import loss_shapes
 from ablations.reporting.sections.speed import speed
 from ablations.reporting.sections.summary import summary
 from ablations.reporting.sections.trained import detections, training_curves
+from ablations.reporting.sections.tuning import own_best
 
 ALL = (
     summary,
     table_2,
     paper_rows,
     all_cells,
+    own_best,
     speed,
     incomplete,
     comparisons,
