@@ -319,8 +319,10 @@ def test_all_mistakes_of_a_file_are_told_at_once(case: Case) -> None:
 
 def test_boxes_from_0_to_1_are_refused_with_the_mend(case: Case) -> None:
     for annotation in case.annotations:
-        annotation["bbox"] = [v / 64 for v in annotation["bbox"]]
+        annotation["bbox"] = [v / 96 for v in annotation["bbox"]]
+    case.annotations[0]["bbox"] = [0.5416666666666666, 0.25, 0.3333333333333333, 0.2]
     case.refused("12 of 12 boxes within 0..1", "annotations[0], id 1", "multiply x and width")
+    case.refused("bbox [0.541667, 0.25, 0.333333, 0.2])")  # readable, whatever its digits
 
 
 def test_corners_in_place_of_sizes_are_refused(case: Case) -> None:

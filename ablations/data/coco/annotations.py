@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -37,9 +38,17 @@ class Objects:
     def name(self, place: int) -> str:
         """One of them in brackets: where it stands in the file, its ids and its box."""
         entry = self.entries[place]
-        box = str(entry.get("bbox"))[:60]
+        box = shorten(_shown(entry.get("bbox")), 60, placeholder=" ...")
         at = f"annotations[{self.rows[place]}]" + (f", id {entry['id']!r}" if "id" in entry else "")
         return f"(first: {at}, image {entry.get('image_id')!r}, bbox {box})"
+
+
+def _shown(box: Any) -> str:
+    """A box with six digits of each number, or whatever stands in its place."""
+    if not isinstance(box, list):
+        return repr(box)
+    numbers = (f"{side:.6g}" if isinstance(side, float) else repr(side) for side in box)
+    return f"[{', '.join(numbers)}]"
 
 
 def find_objects(
