@@ -38,8 +38,10 @@ CONFIG = """
 _base_ = ["{root}/configs/retinanet_r18_digits.py"]
 data_root = "{root}/data/digits/"
 train_dataloader = dict(
-    batch_size=4, num_workers={workers}, dataset=dict(dataset=dict(indices=48)))
-val_dataloader = dict(dataset=dict(indices=8))
+    batch_size=4, num_workers={workers},
+    dataset=dict(dataset=dict(data_root=data_root, indices=48)))
+val_dataloader = dict(dataset=dict(data_root=data_root, indices=8))
+val_evaluator = dict(ann_file=data_root + "annotations/val.json")
 train_cfg = dict(max_iters=60, val_interval=30)
 model = dict(test_cfg=dict(score_thr=0.0))
 auto_scale_lr = dict(base_batch_size=4)

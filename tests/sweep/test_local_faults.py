@@ -60,7 +60,7 @@ def test_a_trial_that_hangs_each_time_has_failed_with_its_reason(tmp_path: Path)
 def test_a_trial_that_is_stopped_for_too_long_is_killed_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "SILENCE", 3.0)
+    monkeypatch.setattr(local, "SILENCE", 8.0)
     job = plan(tmp_path, {"stops": {"steps": 5, "stop": [1]}})
     reasons = set()
 
@@ -71,7 +71,7 @@ def test_a_trial_that_is_stopped_for_too_long_is_killed_and_goes_on(
     (state,) = job.states()
     assert state.state == "finished"
     assert len(state.record.attempts) == 2
-    assert not reasons or reasons == {"killed by SIGKILL: it did not touch its lease for 3 s"}
+    assert not reasons or reasons == {"killed by SIGKILL: it did not touch its lease for 8 s"}
 
 
 def test_what_a_trial_that_died_has_started_ends_with_it(tmp_path: Path) -> None:
