@@ -22,6 +22,7 @@ from ablations.store.lease import (
     lease_owner,
 )
 from ablations.store.processes import is_alive, this_process
+from tests.helpers.stub_trial import runs
 
 CONTAINER = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
 HOLD = """
@@ -83,6 +84,18 @@ def test_of_two_containers_one_holds_the_lease(container: list[str], tmp_path: P
     assert attempt(container, tmp_path, 1.0).startswith("refused")  # it is renewed
     with pytest.raises(LeaseHeldError, match="in use by process 1"), Lease(tmp_path):
         pass  # nor does the host take it, where another process is number 1
+
+
+def test_of_two_commands_in_two_containers_one_runs_the_sweep(
+    container: list[str], tmp_path: Path
+) -> None:
+    """Each trial runs once; the other is refused, or finds all done if it was that late."""
+    command = [*container[:-1], "-m", "tests.helpers.stub_sweep", str(tmp_path / "sweep")]
+    both = [subprocess.Popen(command) for _ in range(2)]
+    assert sorted(process.wait(120) for process in both) in ([0, 2], [0, 0])
+    folders = sorted((tmp_path / "sweep" / "trials").iterdir())
+    assert [len(runs(folder)) for folder in folders] == [1] * 4
+    assert not list(tmp_path.rglob("*lease*"))
 
 
 def test_a_container_that_was_killed_does_not_block_the_next(

@@ -108,8 +108,12 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Start a sweep of stub trials, and end what is left of it."""
     started: list[subprocess.Popen] = []
 
-    def begin(**options: object) -> subprocess.Popen:
-        command = [sys.executable, "-m", "tests.helpers.stub_sweep", str(tmp_path / "sweep")]
+    def begin(steps: int = STEPS, **options: object) -> subprocess.Popen:
+        code = (
+            "import sys; from ablations.store import lease; from tests.helpers import stub_sweep; "
+            f"lease.RENEW_EVERY = 0.2; stub_sweep.STEPS = {steps}; sys.exit(stub_sweep.main())"
+        )
+        command = [sys.executable, "-c", code, str(tmp_path / "sweep")]
         started.append(subprocess.Popen(command, **options))  # type: ignore[call-overload]
         deadline = time.monotonic() + 120
         while len(list(tmp_path.glob("sweep/trials/*/checkpoint.json"))) < 2:
@@ -123,15 +127,28 @@ def start(tmp_path: Path) -> Iterator[Start]:
         process.wait()
 
 
-def check_saved(work_dir: Path, how: str) -> None:
+def check_saved(work_dir: Path, how: str, steps: int = STEPS) -> None:
     """Two trials were at work: both have saved their state, and nobody holds a lease."""
     begun = [folder for folder in (work_dir / "trials").iterdir() if read_status(folder)]
     assert len(begun) == 2
     for folder in begun:
         status = read_status(folder)
         assert (status["state"], status["reason"]) == ("interrupted", f"stopped by {how}")
-        assert 0 < read_json(folder / "checkpoint.json") < STEPS
+        assert 0 < read_json(folder / "checkpoint.json") < steps
     assert not list(work_dir.rglob("*lease*"))
+
+
+def test_a_command_whose_sweep_was_taken_over_stops_its_trials(
+    tmp_path: Path, start: Start
+) -> None:
+    """As after a suspension, in which another container has taken it."""
+    process = start(steps=300)
+    lease = tmp_path / "sweep" / "lease.json"
+    write_json(tmp_path / "draft", {"host": "elsewhere", "pid": 7, "token": "other"})
+    (tmp_path / "draft").replace(lease)
+    assert process.wait(60) == 1
+    lease.unlink()
+    check_saved(tmp_path / "sweep", "SIGTERM", 300)
 
 
 @pytest.mark.parametrize("times", [1, 3])
