@@ -83,8 +83,8 @@ def memory_bytes() -> int:
 def _groups(controller: str) -> Iterator[Path]:
     """Folders of the control groups that limit this process, its own first.
 
-    ``/proc/self/cgroup`` has a line ``number:controllers:path`` for each hierarchy (version 2 has no
-    controllers), ``/proc/self/mountinfo`` says which of its folders is mounted where.
+    ``/proc/self/cgroup`` has a line ``number:controllers:path`` for each hierarchy (version 2 names
+    no controllers), ``/proc/self/mountinfo`` says which of its folders is mounted where.
     """
     paths = {}
     for line in _lines(PROC / "self/cgroup"):
