@@ -100,9 +100,9 @@ def _groups(controller: str) -> Iterator[Path]:
         if not version_1 and kind[0] != "cgroup2":
             continue
         root, mount = (_unescaped(name) for name in fields[3:5])
-        path = PurePosixPath(paths.get(controller if version_1 else "", "/"))
-        # The path is outside what is mounted where a container sees its own group alone.
-        group = Path(mount, path.relative_to(root) if path.is_relative_to(root) else "")
+        own = PurePosixPath(paths.get(controller if version_1 else "", "/"))
+        # It is outside what is mounted where a container sees its own group alone.
+        group = Path(mount, own.relative_to(root) if own.is_relative_to(root) else "")
         yield from (each for each in (group, *group.parents) if each.is_relative_to(mount))
 
 

@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.wandb:
             wandb_names.mode()  # or it is refused
+            wandb_names.check()
         path = write_report(options.work_dirs, out, options.baseline)
     except (ValueError, OSError) as error:
         print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)

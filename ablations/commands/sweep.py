@@ -138,14 +138,16 @@ def upload(work_dir: Path, report: Path, online: bool) -> None:
         report: folder of the sweep's report, which is uploaded too if it is there.
         online: whether to upload.
     """
-    from ablations.reporting.wandb_sync import sync, unsent
+    from ablations.reporting.wandb_sync import lost_runs, sync, unsent
 
-    if online and unsent([work_dir]):
-        if (report / "README.md").is_file():
-            from ablations.reporting.wandb_dashboard import publish
+    if online and unsent([work_dir]) and (report / "README.md").is_file():
+        from ablations.reporting.wandb_dashboard import publish
 
-            publish([work_dir], report)
-        else:
+        publish([work_dir], report)
+    else:
+        if online and unsent([work_dir]):
             print(f"W&B: {sync([work_dir])}", flush=True)
+        if line := lost_runs(work_dir):
+            print(f"W&B: {line}", flush=True)
     if left := len(unsent([work_dir])):
         print(f"W&B: {left} runs are not uploaded; {command('report')} {work_dir} --wandb does it")

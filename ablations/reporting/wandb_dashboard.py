@@ -25,7 +25,7 @@ from ablations.analysis.study import Study, load_study
 from ablations.reporting.figures.loss_cdfs import thinned
 from ablations.reporting.report import README
 from ablations.reporting.sections.cdfs import figure_4_trial
-from ablations.reporting.wandb_sync import sync, unsent
+from ablations.reporting.wandb_sync import lost_runs, sync, unsent
 from ablations.store import wandb_names as tracking
 from ablations.store.files import read_json, write_json, write_text
 from ablations.store.record import PROBABILITIES
@@ -141,7 +141,7 @@ def workspace(study: Study, markdown: str, entity: str) -> ws.Workspace:
         entity: W&B's user or team.
     """
     names = sweep_names(study)
-    tags = ", ".join(f"'{tracking.tag(name)}'" for name in names)
+    tags = ", ".join(_quoted(tracking.tag(name)) for name in names)
     dashboard = ws.Workspace(
         entity=entity,
         project=tracking.project(),
@@ -167,6 +167,11 @@ def workspace(study: Study, markdown: str, entity: str) -> ws.Workspace:
             identity = f"{section.name}-{number}".lower().replace(" ", "-")
             setattr(panel, "_id", identity)  # noqa: B010 - private, and the only way
     return dashboard
+
+
+def _quoted(text: str) -> str:
+    """A text in a filter, every letter escaped: wandb would take ``=`` or ``<`` for an operator."""
+    return "'" + "".join(f"\\U{ord(letter):08x}" for letter in text) + "'"
 
 
 def _ap_panels(study: Study) -> list[Any]:
@@ -290,6 +295,8 @@ def publish(work_dirs: Sequence[Path], out: Path, baseline: str | None = None) -
     study = load_study(work_dirs, baseline)
     report = log_report(study, work_dirs, out)
     print(f"W&B: the dashboard's specification is in {write_specification(study, work_dirs, out)}")
+    for line in filter(None, map(lost_runs, work_dirs)):
+        print(f"W&B: {line}")
     if os.environ.get("WANDB_MODE") in ("offline", "disabled"):
         print(f"W&B: {len(unsent(work_dirs))} offline runs, nothing sent (WANDB_MODE)")
         return True
