@@ -4,10 +4,13 @@
 
 The same command again continues: finished trials are skipped, interrupted ones resume from their
 checkpoint, new seeds are added. Exit status: 0 every trial finished (a diverged trial is finished),
-1 some trial did not, 2 bad usage (nothing was started), 130 interrupted.
+1 some trial did not, or another command has taken the sweep over, 2 bad usage (nothing was
+started), 130 interrupted.
 """
 
+import functools
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,15 +18,18 @@ from typing import Any
 
 from ablations.commands.output import until_closed
 from ablations.shipped import command
-from ablations.store.lease import Lease, LeaseHeldError
+from ablations.store.lease import Lease, LeaseHeldError, LeaseLostError
 from ablations.store.manifest import Entry, trial_folder
+from ablations.store.processes import tell_main_thread
 from ablations.store.record import CONFIG, DamagedRecordError
 from ablations.sweep import cli
 from ablations.sweep.display import Display
 from ablations.sweep.entry_points import EntryPoints
 from ablations.sweep.errors import UsageError
 from ablations.sweep.launchers.launcher import Launch
+from ablations.sweep.launchers.stopping import stopped_by_signals
 from ablations.sweep.preflight import preflight, preflight_without_torch
+from ablations.sweep.repair import repair
 from ablations.sweep.request import Request, check_continues, worth_sharing
 from ablations.sweep.wandb_upload import uploading
 from ablations.sweep.work_dir import (
@@ -50,10 +56,14 @@ TRAINING = EntryPoints(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     try:
-        return _run(cli.parse(arguments))
+        with stopped_by_signals():
+            return _run(cli.parse(arguments))
     except (UsageError, LeaseHeldError, DamagedRecordError) as error:
         print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
         return 2
+    except LeaseLostError as error:
+        print(f"{error}; its trials were stopped here", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted; the same command continues", file=sys.stderr)
         return 130
@@ -67,7 +77,9 @@ def _run(args: Any) -> int:
         return 0
     os.environ["WANDB_MODE"] = args.wandb  # for the trials, which inherit it
     launcher = cli.make_launcher(args, TRAINING, report_command(request.work_dir, args.wandb))
-    with Lease(request.work_dir):
+    stop = functools.partial(tell_main_thread, signal.SIGTERM)
+    with Lease(request.work_dir, stop):
+        repair(request)
         if args.retry_failed:
             set_failed_aside(request)
         todo = cli.unfinished(request)

@@ -4,7 +4,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from ablations.store.files import read_json
 from ablations.store.lease import LeaseHeldError
+from ablations.store.record import TRIAL, LaterRecordError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -12,11 +14,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="a trial's folder, with trial.json")
     folder = parser.parse_args(arguments).folder
-    if not (folder / "trial.json").is_file():
-        parser.error(f"{folder} is not a trial's folder: it has no trial.json")
+    try:
+        if read_json(folder / TRIAL) is None:
+            parser.error(f"{folder} is not a trial's folder: it has no {TRIAL}")
+    except ValueError as error:
+        parser.error(f"{error}; the sweep's own command writes it again")
     from ablations.training.trial import EXIT_STATUS, run_trial
 
     try:
         return EXIT_STATUS[run_trial(folder)]
-    except LeaseHeldError as error:
+    except (LeaseHeldError, LaterRecordError) as error:
         parser.error(str(error))

@@ -1,7 +1,5 @@
 """A trial's ``.npz`` files: written whole or not at all, and checked when read."""
 
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,12 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ablations.store.files import put_in_place
+
 
 def write_arrays(path: Path, **arrays: Any) -> None:
     """Write an ``.npz`` under a temporary name in the same folder, then move it into place."""
     draft = path.with_name(f".{path.name}.draft.npz")
     np.savez_compressed(draft, **arrays)
-    draft.replace(path)
+    put_in_place(draft, path)
 
 
 def read_arrays(path: Path, needed: Sequence[str]) -> dict[str, NDArray[Any]]:
@@ -27,8 +27,8 @@ def read_arrays(path: Path, needed: Sequence[str]) -> dict[str, NDArray[Any]]:
         with np.load(path, allow_pickle=False) as stored:
             lacking = [name for name in needed if name not in stored]
             found = {name: stored[name] for name in needed if not lacking}
-    # What NumPy says of a torn file names no file; a lone array (.npy) is no context manager.
-    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+    # NumPy, zipfile and zlib raise what they like on a damaged file, and name no file.
+    except Exception as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
     if lacking:
         raise ValueError(f"{path} lacks {', '.join(lacking)}")

@@ -1,5 +1,6 @@
-"""Files that are either whole or absent."""
+"""Files that are either whole or absent, also after a loss of power."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -8,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write ``text`` under a temporary name in the same folder, then move it into place."""
+def write_text(path: Path, text: str, lasting: bool = False) -> None:
+    """Write ``text`` under a temporary name in the same folder, then move it into place.
+
+    If it is ``lasting``, a loss of power right afterwards does not bring an earlier text back.
+    """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         with temporary.open("w", encoding="utf-8") as stream:
@@ -19,15 +23,51 @@ def write_text(path: Path, text: str) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+    if lasting:
+        _flush_folder(path.parent)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as JSON. NaN is refused; write ``None`` for a missing number.
+def put_in_place(draft: Path, path: Path) -> None:
+    """Move a whole file into place, so that after a loss of power one of the two is there.
+
+    Args:
+        draft: the file, in the folder of ``path``.
+        path: replaced if it exists.
+    """
+    with draft.open("rb") as stream:
+        os.fsync(stream.fileno())
+    draft.replace(path)
+    _flush_folder(path.parent)
+
+
+def _flush_folder(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # some file systems cannot
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+
+
+def set_aside(path: Path, kind: str = "damaged") -> Path:
+    """Rename a file out of the way, as ``NAME-KIND-N.EXT``; it is kept for whoever asks why.
+
+    Returns:
+        The new path.
+    """
+    number = 1
+    while (new := path.with_name(f"{path.stem}-{kind}-{number}{path.suffix}")).exists():
+        number += 1
+    return path.rename(new)
+
+
+def write_json(path: Path, value: Any, lasting: bool = False) -> None:
+    """``write_text`` of a value as JSON. NaN is refused; write ``None`` for a missing number.
 
     Raises:
         ValueError: a float in ``value`` is NaN or infinite.
     """
-    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n", lasting)
 
 
 def read_json(path: Path) -> Any:
@@ -40,7 +80,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # ValueError: also bytes that are no UTF-8
         raise ValueError(f"{path} is not valid JSON: {error}") from error
 
 

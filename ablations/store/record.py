@@ -13,7 +13,8 @@ A sweep's work directory::
             curve.npz              every iteration's loss (``CURVE_COLUMNS``)
             predictions.npz        detections on the validation set (``PREDICTION_COLUMNS``)
             probabilities.npz      the sampled logits for the loss CDFs (``logit_histogram``)
-            checkpoint.pth         the state to resume from; weights.pth the final weights
+            checkpoint.pth         the state to resume from, checkpoint-previous.pth the one
+                                   before; weights.pth the final weights
             log.txt                everything the trial printed
 
 ``record.json`` carries the SHA-256 of each file that belongs to the result.
@@ -36,6 +37,7 @@ CURVE = "curve.npz"
 PREDICTIONS = "predictions.npz"
 PROBABILITIES = "probabilities.npz"
 CHECKPOINT = "checkpoint.pth"
+PREVIOUS = "checkpoint-previous.pth"
 WEIGHTS = "weights.pth"
 LOG = "log.txt"
 
@@ -108,11 +110,15 @@ def write_record(folder: Path, record: Record) -> None:
     path = folder / RECORD
     if path.exists():
         raise FileExistsError(f"{path} exists already and is not overwritten")
-    write_json(path, asdict(record))
+    write_json(path, asdict(record), lasting=True)
 
 
 class DamagedRecordError(ValueError):
     """A record is there and cannot be read; the message names its file and says why."""
+
+
+class LaterRecordError(DamagedRecordError):
+    """A record is there that a later version of this code has written."""
 
 
 def read_record(folder: Path) -> Record | None:
@@ -130,7 +136,9 @@ def read_record(folder: Path) -> Record | None:
         return None
     version = value.get("schema_version") if isinstance(value, dict) else None
     if version not in READABLE:
-        raise DamagedRecordError(f"{path} has schema_version {version}; this code reads {READABLE}")
+        later = type(version) is int and version > SCHEMA_VERSION
+        kind = LaterRecordError if later else DamagedRecordError
+        raise kind(f"{path} has schema_version {version}; this code reads {READABLE}")
     if value.get("status") not in get_args(Status):
         raise DamagedRecordError(
             f"{path} has status {value.get('status')!r}, not one of {get_args(Status)}"

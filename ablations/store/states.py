@@ -9,7 +9,7 @@ from typing import Any
 
 from ablations.store.lease import lease_owner
 from ablations.store.manifest import MANIFEST, Entry, Manifest, read_manifest, trial_folder
-from ablations.store.record import Record, read_record
+from ablations.store.record import DamagedRecordError, Record, read_record
 from ablations.store.status import read_status
 
 _COMMON = ("loss", "protocol", "data", "versions", "git")  # equal in most records of a sweep
@@ -21,7 +21,7 @@ class TrialState:
 
     ``state`` is ``pending`` (never started), ``running`` (a process owns its lease),
     ``interrupted`` (started, not over, not running), the status in its record, or ``damaged`` (its
-    files cannot be read; only ``sweep_states`` gives it).
+    files cannot be read; ``reason`` says why).
     """
 
     entry: Entry
@@ -35,6 +35,14 @@ class TrialState:
 def trial_state(work_dir: Path, entry: Entry) -> TrialState:
     """The state of one trial, read from its folder."""
     folder = trial_folder(work_dir, entry.id)
+    try:
+        return _state(folder, entry)
+    except (DamagedRecordError, OSError) as error:
+        reason = str(error).replace(f"{folder}{os.sep}", "")
+        return TrialState(entry, folder, "damaged", " ".join(reason.split()))
+
+
+def _state(folder: Path, entry: Entry) -> TrialState:
     if not folder.is_dir():
         return TrialState(entry, folder, "pending")
     record = read_record(folder)
@@ -91,8 +99,6 @@ def _settled(folder: Path) -> int | None:
 def sweep_states(work_dir: Path) -> tuple[Manifest, list[TrialState]]:
     """The manifest of a work directory and the state of each of its trials, in planned order.
 
-    A trial whose files cannot be read is ``damaged``, with the reason.
-
     Raises:
         FileNotFoundError: there is no sweep in ``work_dir``.
         ValueError: its manifest cannot be read.
@@ -101,18 +107,7 @@ def sweep_states(work_dir: Path) -> tuple[Manifest, list[TrialState]]:
     if manifest is None:
         raise FileNotFoundError(f"{work_dir} holds no sweep (no {MANIFEST})")
     shared: dict[str, Any] = {}
-    return manifest, [
-        _sharing(_readable_state(work_dir, entry), shared) for entry in manifest.trials
-    ]
-
-
-def _readable_state(work_dir: Path, entry: Entry) -> TrialState:
-    try:
-        return trial_state(work_dir, entry)
-    except (ValueError, OSError) as error:
-        folder = trial_folder(work_dir, entry.id)
-        reason = str(error).replace(f"{folder}{os.sep}", "")
-        return TrialState(entry, folder, "damaged", " ".join(reason.split()))
+    return manifest, [_sharing(trial_state(work_dir, entry), shared) for entry in manifest.trials]
 
 
 def _sharing(state: TrialState, shared: dict[str, Any]) -> TrialState:

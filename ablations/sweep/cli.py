@@ -146,7 +146,9 @@ def cost(args: argparse.Namespace, request: Request, states: Sequence[TrialState
     iterations = config["train_cfg"]["max_iters"]
     workers = args.workers or len(request.trials)
     known = states
-    with contextlib.suppress(FileNotFoundError):  # there is no sweep yet
+    with contextlib.suppress(
+        FileNotFoundError, ValueError
+    ):  # there is no sweep yet, or no whole one
         known = sweep_states(request.work_dir)[1]  # its other seeds too
     return estimate(states, known, config, workers, args.gpus_per_trial, iterations)
 

@@ -35,7 +35,7 @@ def describe(state: TrialState) -> tuple[str, str, str, str]:
         return state.state, "", value, ""
     progress = state.progress
     phase = progress.get("state", "") if state.state == "running" else ""
-    if not progress.get("iterations"):
+    if not {"iteration", "iterations", "iteration_s"} <= set(progress):
         return phase or state.state, "", "", ""
     done, total = progress["iteration"], progress["iterations"]
     loss = f"{progress['loss']:.3f}" if progress.get("loss") is not None else ""

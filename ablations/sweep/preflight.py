@@ -2,11 +2,13 @@
 
 import importlib
 import multiprocessing
+import os
 import signal
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from ablations.store.processes import end_with_parent
 from ablations.sweep.dataset import check_data
 from ablations.sweep.entry_points import EntryPoints
 from ablations.sweep.errors import UsageError
@@ -47,12 +49,15 @@ def preflight(
     sender.close()
     try:
         answer = receiver.recv()
+        process.join()
     except EOFError:
         process.join()
         raise UsageError(
             f"checking the plan ended with status {process.exitcode}; see above"
         ) from None
-    process.join()
+    except BaseException:  # Ctrl-C: there is nothing that it would have to save
+        process.kill()
+        raise
     return _passed(answer)
 
 
@@ -72,7 +77,9 @@ def _passed(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check(sender: Connection, *arguments: Any) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    end_with_parent(signal.SIGKILL, os.getppid())
     sender.send(check_plan(*arguments))
 
 

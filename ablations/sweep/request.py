@@ -1,5 +1,6 @@
 """A request: the trials of a grid in a work directory, which may hold some of them already."""
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from ablations.store.files import read_json
-from ablations.store.manifest import Entry, Manifest, read_manifest, trial_folder
+from ablations.store.lease import LEASE
+from ablations.store.manifest import (
+    MANIFEST,
+    TRIALS,
+    DamagedManifestError,
+    Entry,
+    Manifest,
+    read_manifest,
+    trial_folder,
+)
 from ablations.store.record import TRIAL
 from ablations.store.states import TrialState, trial_state
 from ablations.sweep.errors import UsageError
@@ -15,6 +25,10 @@ from ablations.sweep.grid import Grid
 from ablations.sweep.plan import Reduced, Trial, config_differences, with_seed
 from ablations.sweep.reuse import Source
 
+_OF_A_START = (
+    *("annotations-", ".annotations.", LEASE, f".{LEASE}.", ".clock."),
+    *(f"{Path(MANIFEST).stem}-damaged-", f".{MANIFEST}."),
+)
 WORTH_SHARING = 40_000  # images that all trials read; for fewer, sharing costs more than it saves
 
 
@@ -44,10 +58,17 @@ class Request:
 def check_continues(request: Request) -> None:
     """Refuse to continue a sweep with other options than it was begun with.
 
+    With a damaged manifest nothing is refused here; it is built again (``repair``).
+
     Raises:
         UsageError: the options, the config or the grid have changed; the message says how.
     """
-    manifest = read_manifest(request.work_dir)
+    try:
+        manifest = read_manifest(request.work_dir)
+    except DamagedManifestError:
+        return
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     if manifest is None:
         if request.work_dir.is_dir() and any(map(_is_foreign, request.work_dir.iterdir())):
             raise UsageError(f"{request.work_dir} is not empty and holds no sweep")
@@ -65,8 +86,10 @@ def check_continues(request: Request) -> None:
 
 
 def _is_foreign(path: Path) -> bool:
-    """Whether a file is more than what a start leaves that was stopped before its manifest."""
-    return not path.name.startswith(("annotations-", ".annotations."))
+    """Whether a file is more than what a start leaves that was stopped before its manifest, or
+    while it built a damaged one again."""
+    rebuilt = path.name == TRIALS and any(path.parent.glob(f"{Path(MANIFEST).stem}-damaged-*"))
+    return not rebuilt and not path.name.startswith(_OF_A_START)
 
 
 def _changed_trials(request: Request, manifest: Manifest) -> list[str]:
@@ -84,11 +107,16 @@ def _changed_trials(request: Request, manifest: Manifest) -> list[str]:
             trial = with_seed(trial, next(iter(before)), reduced)
         checked.add(trial.point.label)
         if before[trial.seed] != trial.id:
-            stored = read_json(trial_folder(request.work_dir, before[trial.seed]) / TRIAL) or {}
-            return config_differences(stored.get("identity", {}), trial.identity) or [
-                trial.point.label
-            ]
+            stored = _identity(trial_folder(request.work_dir, before[trial.seed]))
+            return config_differences(stored, trial.identity) or [trial.point.label]
     return []
+
+
+def _identity(folder: Path) -> dict[str, Any]:
+    """What the trial in a folder was planned with; empty where that cannot be read."""
+    with contextlib.suppress(ValueError, AttributeError):
+        return (read_json(folder / TRIAL) or {}).get("identity", {})
+    return {}
 
 
 def worth_sharing(request: Request, trials: int) -> bool:

@@ -17,6 +17,7 @@ from ablations.store.manifest import TRIALS, Entry, Manifest, read_manifest, tri
 from ablations.store.record import (
     CHECKPOINT,
     LOG,
+    PREVIOUS,
     RECORD,
     SCHEMA_VERSION,
     TRIAL,
@@ -150,7 +151,7 @@ def _read(
         if record is None or record.status not in ("finished", "diverged"):
             return None, ""
         identity = (read_json(folder / TRIAL) or {}).get("identity")
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, AttributeError, OSError) as error:
         return None, " ".join(str(error).split())
     if record.trial_id != id:
         return record, f"its record is that of trial {record.trial_id}"
@@ -210,4 +211,5 @@ def _move(draft: Path, folder: Path) -> None:
         return
     for path in sorted(draft.iterdir(), key=lambda path: path.name == RECORD):
         path.replace(folder / path.name)
-    (folder / CHECKPOINT).unlink(missing_ok=True)
+    for name in (CHECKPOINT, PREVIOUS):
+        (folder / name).unlink(missing_ok=True)

@@ -14,10 +14,11 @@ from typing import Any
 from ablations import machine
 from ablations.shipped import called_ablate
 from ablations.store.config import config_text
-from ablations.store.files import write_json, write_text
+from ablations.store.files import put_in_place, set_aside, write_json, write_text
 from ablations.store.manifest import Entry, Manifest, read_manifest, trial_folder, write_manifest
 from ablations.store.record import CONFIG, RECORD, TRIAL, read_record
 from ablations.sweep.plan import Trial
+from ablations.sweep.repair import planned_entries
 from ablations.sweep.request import Request
 from ablations.sweep.reuse import is_open, take_over
 
@@ -36,13 +37,9 @@ def write_sweep(
     """
     work_dir = request.work_dir
     _keep_annotations(work_dir, data)
-    this = {
-        "command": " ".join(command),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine.description(),
-    }
     manifest = _manifest(request)
-    write_manifest(work_dir, replace(manifest, commands=[*manifest.commands, this]))
+    commands = [*manifest.commands, _this_command(command)]
+    write_manifest(work_dir, replace(manifest, commands=commands))
     if request.sources:
         _take_over(request, data, say)
     _write_trials(request, data)
@@ -58,26 +55,37 @@ def update_manifest(request: Request) -> bool:
     manifest = _manifest(request)
     if manifest == read_manifest(request.work_dir):
         return False
+    if not manifest.commands:  # it is built again
+        manifest = replace(manifest, commands=[_this_command(command_line())])
     write_manifest(request.work_dir, manifest)
     return True
 
 
+def _this_command(command: Sequence[str]) -> dict[str, str]:
+    return {
+        "command": " ".join(command),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine.description(),
+    }
+
+
 def _manifest(request: Request) -> Manifest:
     """The manifest with what the request adds to it, or that of a new sweep."""
-    manifest = read_manifest(request.work_dir) or Manifest(
-        sweep=request.work_dir.name,
-        grid={},
-        config=request.config,
-        options=request.options,
-        commands=[],
-        trials=[],
-    )
-    known = {(entry.id, entry.label, entry.seed) for entry in manifest.trials}
-    added = [
-        entry for entry in request.entries() if (entry.id, entry.label, entry.seed) not in known
-    ]
-    grid = request.grid.describe()
-    return replace(manifest, grid=grid, trials=[*manifest.trials, *added])
+    manifest = read_manifest(request.work_dir)
+    known, added = (manifest.trials if manifest else request.entries()), request.entries()
+    if manifest is None:
+        added = planned_entries(request.work_dir)  # there are some if a manifest was damaged
+        manifest = Manifest(
+            sweep=request.work_dir.name,
+            grid={},
+            config=request.config,
+            options=request.options,
+            commands=[],
+            trials=[],
+        )
+    names = {(entry.id, entry.label, entry.seed) for entry in known}
+    added = [entry for entry in added if (entry.id, entry.label, entry.seed) not in names]
+    return replace(manifest, grid=request.grid.describe(), trials=[*known, *added])
 
 
 def _take_over(request: Request, data: dict[str, Any], say: Callable[[str], None]) -> None:
@@ -97,16 +105,27 @@ def _write_trials(request: Request, data: dict[str, Any]) -> None:
     def write(trial: Trial, entry: Entry) -> None:
         folder = trial_folder(request.work_dir, trial.id)
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / CONFIG, _header(entry) + config_text(trial.config, texts))
-        write_json(folder / TRIAL, _trial_json(request, trial, entry, data))
+        text = _header(entry) + config_text(trial.config, texts)
+        if not _says(folder / CONFIG, text):
+            write_text(folder / CONFIG, text)
+        if not (folder / TRIAL).is_file():
+            write_json(folder / TRIAL, _trial_json(request, trial, entry, data))
 
-    new: dict[str, tuple[Trial, Entry]] = {}  # two points with the same config share a trial
+    open_: dict[str, tuple[Trial, Entry]] = {}  # two points with the same config share a trial
     for trial, entry in zip(request.trials, request.entries(), strict=True):
-        if not (trial_folder(request.work_dir, trial.id) / TRIAL).is_file():
-            new.setdefault(trial.id, (trial, entry))
+        folder = trial_folder(request.work_dir, trial.id)
+        if not ((folder / RECORD).is_file() and (folder / TRIAL).is_file()):
+            open_.setdefault(trial.id, (trial, entry))
     with ThreadPoolExecutor(WRITERS) as pool:  # writing waits for the disk
-        for done in [pool.submit(write, *pair) for pair in new.values()]:
+        for done in [pool.submit(write, *pair) for pair in open_.values()]:
             done.result()
+
+
+def _says(path: Path, text: str) -> bool:
+    """Whether a file is there and whole; one that was damaged is written again."""
+    with contextlib.suppress(FileNotFoundError):
+        return path.read_bytes() == text.encode()
+    return False
 
 
 def _header(entry: Entry) -> str:
@@ -138,7 +157,7 @@ def _keep_annotations(work_dir: Path, data: dict[str, Any]) -> None:
         work_dir.mkdir(parents=True, exist_ok=True)
         draft = kept.with_suffix(".draft")
         shutil.copyfile(val["file"], draft)
-        draft.replace(kept)
+        put_in_place(draft, kept)
 
 
 def set_failed_aside(request: Request) -> int:
@@ -148,8 +167,7 @@ def set_failed_aside(request: Request) -> int:
         folder = trial_folder(request.work_dir, trial.id)
         record = read_record(folder)
         if record is not None and record.status == "failed":
-            number = len(list(folder.glob("record-failed-*.json"))) + 1
-            (folder / RECORD).rename(folder / f"record-failed-{number}.json")
+            set_aside(folder / RECORD, "failed")
             count += 1
     return count
 

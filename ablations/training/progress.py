@@ -11,6 +11,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor
 
+from ablations.store.lease import check_lease
 from ablations.store.status import update_status
 
 
@@ -41,8 +42,10 @@ class ProgressHook(Hook):
         done = runner.iter + 1
         loss = (outputs or {}).get("loss", math.nan)
         loss = loss.item() if isinstance(loss, Tensor) else float(loss)
+        folder = Path(runner.work_dir)
+        check_lease(folder)
         update_status(
-            Path(runner.work_dir),
+            folder,
             state="training",
             iteration=done,
             iterations=runner.max_iters,
@@ -53,4 +56,5 @@ class ProgressHook(Hook):
     def before_val(self, runner: Runner) -> None:
         """Write that the trial evaluates."""
         if is_main_process():
+            check_lease(Path(runner.work_dir))
             update_status(Path(runner.work_dir), state="evaluating")

@@ -1,12 +1,18 @@
 """Run one trial: read its folder, train, write its record. Every launcher calls this."""
 
 import contextlib
+import faulthandler
+import functools
 import math
+import multiprocessing
 import os
+import re
 import resource
+import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -16,32 +22,48 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.dist import get_world_size, is_main_process
+from mmengine.dist import broadcast_object_list, get_world_size, is_main_process
 from mmengine.runner import Runner
+from torch.utils.data import DataLoader
 
 from ablations.losses.native import library
 from ablations.store import record as files
 from ablations.store.code import user_code
 from ablations.store.config import config_text
-from ablations.store.files import read_json, sha256
-from ablations.store.lease import Lease
-from ablations.store.record import Record, read_record, write_record
+from ablations.store.files import put_in_place, read_json, set_aside, sha256
+from ablations.store.lease import Lease, LeaseHeldError, LeaseLostError, check_lease
+from ablations.store.processes import end_with_parent, ignore, tell_main_thread
+from ablations.store.record import (
+    DamagedRecordError,
+    LaterRecordError,
+    Record,
+    read_record,
+    write_record,
+)
 from ablations.store.status import read_status, update_status
+from ablations.training import stopping
 from ablations.training.checked_data import refuse_other_data, use_checked
-from ablations.training.checkpoint import Interrupted
+from ablations.training.checkpoint import usable_checkpoint
 from ablations.training.code import code_state, loaded_code
-from ablations.training.distributed import bare_model, distribute, in_any_process, join_group
+from ablations.training.distributed import bare_model, distribute, join_group
 from ablations.training.fingerprint import fingerprint
 from ablations.training.latency import inference_ms
 from ablations.training.loss_curve import Diverged, LossCurveHook
+from ablations.training.stopping import Interrupted
 from ablations.training.wandb_backend import close_run
+from ablations.training.watchdog import SLOW, Watchdog, WatchdogHook
 from ablations.training.weights import check_unchanged
 
 _PACKAGES = (
     *("torch", "torchvision", "mmengine", "mmcv", "mmdet"),
     *("numpy", "pycocotools", "opencv-python", "loss-ablations"),
 )
-EXIT_STATUS = {"finished": 0, "diverged": 0, "failed": 1, "alone": 1, "interrupted": 130}
+EXIT_STATUS = {
+    **{"finished": 0, "diverged": 0, "failed": 1, "alone": 1},
+    **{"elsewhere": 75, "hung": 124, "interrupted": 130},
+}
+_RESERVE = 64 * 2**20  # bytes, for the record of a trial that has used up all memory
+_NO_MEMORY = re.compile("can't allocate memory|not enough memory|cannot allocate memory", re.I)
 _FINAL = 50  # iterations of the curve's end that ``Record.final`` averages
 
 
@@ -54,12 +76,34 @@ class PlainConfig(Config):
         return config_text(self._cfg_dict.to_dict())
 
 
+class TrialRunner(Runner):
+    """mmengine's Runner, whose loaders' workers leave the signals to the trial.
+
+    A batch system or a container stops all processes at once. A worker that ends at that makes the
+    trial fail before it can save its state.
+    """
+
+    @staticmethod
+    def build_dataloader(*args: Any, **kwargs: Any) -> DataLoader:
+        """As mmengine's."""
+        loader = Runner.build_dataloader(*args, **kwargs)
+        loader.worker_init_fn = functools.partial(_begin_worker, loader.worker_init_fn, os.getpid())
+        return loader
+
+
+def _begin_worker(then: Callable[[int], object] | None, trial: int, number: int) -> None:
+    end_with_parent(signal.SIGKILL, trial)
+    ignore(*stopping.SIGNALS)
+    if then is not None:
+        then(number)
+
+
 @dataclass
 class Attempt:
     """The state of a running trial."""
 
     folder: Path
-    trial: dict[str, Any]
+    trial: dict[str, Any] = field(default_factory=dict)
     started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     began: float = field(default_factory=time.monotonic)
     before: list[dict[str, Any]] = field(default_factory=list)  # earlier attempts
@@ -67,6 +111,7 @@ class Attempt:
     code: dict[str, str] = field(default_factory=dict)  # what the record says of them, gathered
     versions: dict[str, str] = field(default_factory=dict)  # before training, so that nothing can
     protocol: dict[str, Any] = field(default_factory=dict)  # go wrong with it afterwards
+    reserve: bytearray = field(default_factory=lambda: bytearray(_RESERVE))
 
     @property
     def curve(self) -> LossCurveHook | None:
@@ -80,38 +125,103 @@ def run_trial(folder: Path) -> str:
 
     Returns:
         ``finished``, ``diverged`` or ``failed``. If the trial has no record yet and must be
-        resumed: ``interrupted``, or ``alone`` (another of its processes died).
+        resumed: ``interrupted``, ``alone`` (another of its processes died), or ``elsewhere``
+        (another process has taken the trial over from this one).
 
     Raises:
         LeaseHeldError: another process runs this trial.
+        LaterRecordError: a later version of this code has written its record.
     """
-    join_group()
-    with Lease(folder) if is_main_process() else contextlib.nullcontext():
-        if (done := read_record(folder)) is not None:
-            return done.status
-        code_state(), loaded_code()  # now: the checkout may change meanwhile
-        trial = read_json(folder / files.TRIAL)
-        status = read_status(folder)
-        attempt = Attempt(folder, trial, before=status.get("attempts", []))
-        _update(attempt, state="starting", reason=None)
-        try:
-            attempt.code, attempt.versions = dict(loaded_code()), _versions()
-            attempt.runner = _build_runner(attempt)
-            attempt.protocol = fingerprint(attempt.runner.cfg, get_world_size())
-            attempt.runner.train()
-        except Diverged as outcome:
-            return _write_outcome(attempt, "diverged", str(outcome))
-        except (Interrupted, KeyboardInterrupt) as outcome:
-            _update(attempt, state="interrupted", reason=f"stopped by {outcome or 'SIGINT'}")
-            close_run(attempt.runner, "interrupted")
-            return "interrupted"
-        except Exception as error:
-            traceback.print_exc()
-            if _another_is_gone(error):
-                _update(attempt, state="interrupted", reason="another process of the trial is gone")
-                return "alone"
-            return _write_outcome(attempt, "failed", _one_line(error))
-        return _write_outcome(attempt, "finished", None)
+    attempt = Attempt(folder)
+    watchdog = Watchdog(functools.partial(_end_hung, attempt)).start()
+    stop = functools.partial(tell_main_thread, signal.SIGTERM)
+    try:
+        with stopping.listening():
+            join_group()
+            with Lease(folder, stop) if is_main_process() else contextlib.nullcontext():
+                return _run(attempt, watchdog)
+    except LeaseLostError as error:
+        print(f"stopped: {error}", flush=True)
+        return "elsewhere"
+    except Interrupted:  # before the trial was begun
+        return "interrupted"
+    finally:
+        watchdog.end()
+
+
+def _run(attempt: Attempt, watchdog: Watchdog) -> str:
+    folder = attempt.folder
+    if (done := _read_record(folder)) is not None:
+        return done.status
+    code_state(), loaded_code()  # now: the checkout may change meanwhile
+    attempt.before = read_status(folder).get("attempts", [])
+    attempt.trial = read_json(folder / files.TRIAL)
+    _update(attempt, state="starting", reason=None)
+    try:
+        attempt.code, attempt.versions = dict(loaded_code()), _versions()
+        attempt.runner = _build_runner(attempt, watchdog)
+        attempt.protocol = fingerprint(attempt.runner.cfg, get_world_size())
+        attempt.runner.train()
+        outcome: tuple[files.Status, str | None] = "finished", None
+    except Diverged as error:
+        outcome = "diverged", str(error)
+    except LeaseLostError:
+        raise
+    except (Interrupted, KeyboardInterrupt) as error:
+        return _interrupted(attempt, f"stopped by {error or 'SIGINT'}")
+    except Exception as error:
+        stopping.at_once(False)
+        attempt.reserve.clear()
+        traceback.print_exc()
+        if _lost_worker(error):
+            if (told := stopping.told()) is not None:
+                return _interrupted(attempt, f"stopped by {told.name}")
+            _update(attempt, state="interrupted", reason=_one_line(error))
+            return "alone"
+        if _another_is_gone(error):
+            _update(attempt, state="interrupted", reason="another process of the trial is gone")
+            return "alone"
+        outcome = "failed", _one_line(error)
+    stopping.at_once(False)
+    watchdog.allow(SLOW)
+    return _write_outcome(attempt, *outcome)
+
+
+def _interrupted(attempt: Attempt, reason: str) -> str:
+    _update(attempt, state="interrupted", reason=reason)
+    close_run(attempt.runner, "interrupted")
+    return "interrupted"
+
+
+def _end_hung(attempt: Attempt, seconds: float) -> None:
+    """End this process, whose trial makes no progress; its main thread can do nothing for it."""
+    done = f" after iteration {attempt.runner.iter}" if attempt.runner is not None else ""
+    reason = f"no progress for {seconds:.0f} s{done}"
+    print(f"{reason}; this is where it hangs:", file=sys.stderr, flush=True)
+    faulthandler.dump_traceback(2)
+    try:
+        if attempt.trial:
+            _update(attempt, state="hung", reason=reason)
+    finally:
+        os._exit(EXIT_STATUS["hung"])
+
+
+def _read_record(folder: Path) -> Record | None:
+    """The trial's record; a damaged one is set aside, and the trial runs again."""
+    try:
+        return read_record(folder)
+    except LaterRecordError:
+        raise
+    except DamagedRecordError as error:
+        if is_main_process():
+            kept = set_aside(folder / files.RECORD)
+            print(f"{error}; it is now {kept.name}, and the trial runs again", flush=True)
+        return None
+
+
+def _lost_worker(error: Exception) -> bool:
+    """Whether this process failed only because a worker of a loader was killed."""
+    return bool(re.search(r"DataLoader worker \(pid.*\) (is killed|exited)", str(error)))
 
 
 def _another_is_gone(error: Exception) -> bool:
@@ -121,18 +231,25 @@ def _another_is_gone(error: Exception) -> bool:
 
 
 def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}"[:300]
+    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or _NO_MEMORY.search(text):
+        text = f"out of memory: {text}"
+    return text[:300]
 
 
 def _update(attempt: Attempt, state: str, reason: str | None) -> None:
-    """Write the state of this attempt into ``status.json``."""
+    """Write the state of this attempt into ``status.json``.
+
+    Raises:
+        LeaseLostError: another process has taken the trial over.
+    """
     if not is_main_process():
         return
+    check_lease(attempt.folder)
     seconds = round(time.monotonic() - attempt.began, 1)
     now = {"started": attempt.started, "seconds": seconds, "outcome": reason or state}
     attempts = [*attempt.before, now]
-    update_status(attempt.folder, state=state, reason=reason, attempts=attempts)
+    update_status(attempt.folder, state=state, reason=reason, attempts=attempts, record=None)
 
 
 def _versions() -> dict[str, str]:
@@ -145,8 +262,11 @@ def _versions() -> dict[str, str]:
     return found | {"focal loss on the CPU": "compiled" if library() is not None else "torch"}
 
 
-def _build_runner(attempt: Attempt) -> Runner:
-    """mmengine's Runner for the trial's config; it resumes from a checkpoint if there is one."""
+def _build_runner(attempt: Attempt, watchdog: Watchdog) -> Runner:
+    """mmengine's Runner for the trial's config; it resumes from a checkpoint if there is one.
+
+    ``hung_after_s`` of the config is the watchdog's limit.
+    """
     folder, trial = attempt.folder, attempt.trial
     cfg = PlainConfig(Config.fromfile(folder / files.CONFIG)._cfg_dict)
     cfg.work_dir = str(folder)
@@ -157,15 +277,20 @@ def _build_runner(attempt: Attempt) -> Runner:
     use_checked(cfg, folder, trial["data"])
     distribute(cfg)
     check_unchanged(cfg, trial.get("identity", {}))
-    if in_any_process((folder / files.CHECKPOINT).is_file()):
-        cfg.load_from = str(folder / files.CHECKPOINT)
+    found = [usable_checkpoint(folder) if is_main_process() else None]
+    broadcast_object_list(found)
+    if found[0] is not None:
+        cfg.load_from = str(found[0])
         cfg.resume = True
     refuse_other_data(folder, trial["data"])
     attempt.code |= _check_code(trial, cfg)
     # Deterministic mode also fills every new tensor, so that reading uninitialised memory gives the
     # same values each time. That costs 5 % of the time, and nothing here reads such memory.
     setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010
-    return Runner.from_cfg(cfg)
+    runner = TrialRunner.from_cfg(cfg)
+    watchdog.limit = cfg.get("hung_after_s")
+    runner.register_hook(WatchdogHook(watchdog))
+    return runner
 
 
 def _check_code(trial: dict[str, Any], cfg: Config) -> dict[str, str]:
@@ -242,8 +367,10 @@ def _write_outcome(attempt: Attempt, status: files.Status, reason: str | None) -
             files={name: sha256(folder / name) for name in names if (folder / name).is_file()},
         ),
     )
+    update_status(folder, record=sha256(folder / files.RECORD))
     if status != "failed":  # a failed trial may be retried from its checkpoint
-        (folder / files.CHECKPOINT).unlink(missing_ok=True)
+        for name in (files.CHECKPOINT, files.PREVIOUS):
+            (folder / name).unlink(missing_ok=True)
     close_run(runner, status, read_record(folder))
     return status
 
@@ -251,7 +378,7 @@ def _write_outcome(attempt: Attempt, status: files.Status, reason: str | None) -
 def _save_weights(model: torch.nn.Module, path: Path) -> None:
     draft = path.with_name(f".{path.name}.draft")
     torch.save({"state_dict": model.state_dict()}, draft)
-    draft.replace(path)
+    put_in_place(draft, path)
 
 
 def _last_metrics(runner: Runner) -> dict[str, float]:
@@ -279,7 +406,7 @@ def _final(curve: LossCurveHook | None) -> dict[str, float]:
 def _timings(
     attempts: list[dict[str, Any]], curve: LossCurveHook | None, runner: Runner | None
 ) -> dict[str, float]:
-    wall = sum(attempt["seconds"] for attempt in attempts)
+    wall = sum(attempt.get("seconds", 0.0) for attempt in attempts)
     timings = {"wall_s": wall, "device_s": wall * get_world_size()}
     timings["iterations"] = len(curve.rows) if curve is not None else 0
     if runner is not None and "train/time" in runner.message_hub.log_scalars:
@@ -292,7 +419,7 @@ def main(folder: str) -> None:
     """Run one trial in a launcher's process, with its output in the trial's log.
 
     Exits with 0 for a finished or diverged trial, 1 for a failed trial or one that lost a process,
-    130 for an interrupted trial.
+    75 for one that another process runs, 124 for one that hung, 130 for an interrupted trial.
     """
     path = Path(folder)
     with (path / files.LOG).open("a") as log:
@@ -300,4 +427,11 @@ def main(folder: str) -> None:
         os.dup2(log.fileno(), 2)
     if not torch.cuda.is_available():
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    sys.exit(EXIT_STATUS[run_trial(path)])
+    try:
+        outcome = run_trial(path)
+    except LeaseHeldError as error:
+        print(error, flush=True)
+        outcome = "elsewhere"
+    for child in multiprocessing.active_children():  # loaders' workers, which ignore signals
+        child.kill()
+    sys.exit(EXIT_STATUS[outcome])

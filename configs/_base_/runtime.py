@@ -31,3 +31,4 @@ log_level = "INFO"
 load_from = None
 resume = False
 randomness = dict(seed=0, deterministic=True)
+hung_after_s = None  # seconds without progress; None: a limit that fits the trial

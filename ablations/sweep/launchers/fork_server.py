@@ -6,9 +6,11 @@ copies only the thread that calls it and no CUDA context, so this process must n
 or CUDA: a trial would deadlock or crash.
 """
 
+import contextlib
 import json
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from multiprocessing import forkserver
@@ -24,8 +26,8 @@ def fork_server(
 ) -> "multiprocessing.context.ForkServerContext":
     """A context whose processes start with ``modules`` imported and ``calls`` made.
 
-    Python has one fork server for each process. It imports and calls once, when its first process
-    is started; later calls of this function change nothing.
+    Python has one fork server for each process. It imports and calls once, when it starts; later
+    calls of this function change nothing, unless it was killed: then they start another.
 
     Args:
         modules: to import.
@@ -48,3 +50,15 @@ def fork_server(
     finally:
         del os.environ[CALLS]
     return context
+
+
+def server_id() -> int:
+    """The process id of the fork server; 0 before there is one."""
+    return getattr(forkserver._forkserver, "_forkserver_pid", None) or 0
+
+
+def wake_server() -> None:
+    """Let the fork server go on if somebody has stopped it: it tells how processes ended."""
+    if number := server_id():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(number, signal.SIGCONT)

@@ -3,9 +3,11 @@
 A launcher runs ``entry_point`` (``"module:function"``, called with the trial's folder) once for
 every trial, in separate processes, and returns when none of its trials is running. It judges a
 trial by its files, never by an exit status alone. A trial that another command is running is waited
-for. A trial that was killed is started again, ``MAX_ATTEMPTS`` times at most.
+for. A trial that was killed is started again, ``MAX_ATTEMPTS`` times at most; one that hung at the
+last has failed.
 """
 
+import contextlib
 import importlib
 import signal
 from collections.abc import Callable, Sequence
@@ -13,12 +15,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from ablations.store.files import read_json, sha256
+from ablations.store.lease import Lease, LeaseHeldError
 from ablations.store.manifest import Entry, trial_folder
+from ablations.store.record import CONFIG, TRIAL, Record, write_record
 from ablations.store.states import TrialState, trial_state
-from ablations.store.status import update_status
+from ablations.store.status import read_status, update_status
 
 MAX_ATTEMPTS = 3
 """How often one command starts a trial that keeps dying; after that the next command may."""
+
+HUNG = 124
+"""Exit status of a trial that made no progress; it has written so."""
+
+GAVE_REASON = ("interrupted", "hung")
+"""What a trial's status says if the trial itself has written why it ended."""
 
 Watch = Callable[[Sequence[TrialState]], None]
 """Called about once a second with the states of all trials."""
@@ -71,17 +82,55 @@ def call_entry_point(entry_point: str, folder: str) -> None:
     getattr(importlib.import_module(module), function)(folder)
 
 
-def record_death(work_dir: Path, entry: Entry, exit_code: int | None) -> TrialState:
+def record_death(work_dir: Path, entry: Entry, exit_code: int | None, why: str = "") -> TrialState:
     """The state of a trial whose process has ended. If the trial wrote no reason, write one.
 
-    Exit status 130 means that the trial was stopped and has written its reason itself.
+    Exit status 130 means that the trial was stopped and has written its reason itself. ``why``
+    explains a death that came from outside.
     """
     state = trial_state(work_dir, entry)
-    if state.state in ("pending", "interrupted") and exit_code != 130:
-        reason = f"its process exited with status {exit_code}"
-        if exit_code is not None and exit_code < 0:
-            reason = f"killed by {signal.Signals(-exit_code).name}"
-        folder = trial_folder(work_dir, entry.id)
-        update_status(folder, state="interrupted", reason=reason)
-        state = trial_state(work_dir, entry)
-    return state
+    if state.state not in ("pending", "interrupted") or exit_code == 130:
+        return state
+    reason = f"its process exited with status {exit_code}"
+    if exit_code is not None and exit_code < 0:
+        reason = f"killed by {_signal(-exit_code)}{f': {why}' if why else ''}"
+    if state.progress.get("state") in GAVE_REASON:
+        reason = state.progress.get("reason") or reason
+    update_status(trial_folder(work_dir, entry.id), state="interrupted", reason=reason)
+    return trial_state(work_dir, entry)
+
+
+def record_failure(work_dir: Path, entry: Entry, reason: str) -> TrialState:
+    """Write a record for a trial that cannot write one itself, and which is not to run again.
+
+    Does nothing if it has a record by now, or its ``trial.json`` cannot be read.
+    """
+    folder = trial_folder(work_dir, entry.id)
+    with contextlib.suppress(ValueError, TypeError, KeyError, LeaseHeldError, FileExistsError):
+        trial = read_json(folder / TRIAL)
+        attempts = read_status(folder).get("attempts", [])
+        with Lease(folder):
+            write_record(
+                folder,
+                Record(
+                    trial_id=trial["id"],
+                    sweep=trial["sweep"],
+                    point=trial["point"],
+                    label=trial["label"],
+                    seed=trial["seed"],
+                    status="failed",
+                    reason=reason,
+                    attempts=attempts,
+                    timings={"wall_s": sum(each.get("seconds", 0.0) for each in attempts)},
+                    loss=trial["loss"],
+                    data=trial["data"],
+                    files={name: sha256(folder / name) for name in (TRIAL, CONFIG)},
+                ),
+            )
+    return trial_state(work_dir, entry)
+
+
+def _signal(number: int) -> str:
+    with contextlib.suppress(ValueError):
+        return signal.Signals(number).name
+    return f"signal {number}"  # a real-time signal has no name
