@@ -7,16 +7,19 @@ since each group above it limits it too.
 
 import contextlib
 import math
+import multiprocessing.util
 import os
 import re
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 PROC = Path("/proc")
 _NVIDIA_SMI_TIMEOUT = 60.0  # seconds; a broken driver may never answer
+_SOCKET_FOLDER = 107 - len("/pymp-12345678/listener-12345678")  # bytes of its path at most
 _GPU_NAME = re.compile(r"\d+|(GPU|MIG)-\S+")
 
 
@@ -125,6 +128,23 @@ def _numbers(path: Path) -> list[int]:
         for line in _lines(path)[:1]
         for word in line.split()
     ]
+
+
+def keep_sockets_short() -> None:
+    """Have multiprocessing put its sockets where their paths are short enough for the kernel.
+
+    It puts them into ``TMPDIR``, below a folder of its own; but a socket's path may have 107 bytes.
+    Everything else stays in ``TMPDIR``. Processes that are forked from this one inherit the place.
+    """
+    before = tempfile.tempdir
+    for folder in (tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"):
+        if len(os.fsencode(folder)) <= _SOCKET_FOLDER and os.access(folder, os.W_OK | os.X_OK):
+            tempfile.tempdir = folder
+            try:
+                multiprocessing.util.get_temp_dir()  # made once, and removed at the end
+            finally:
+                tempfile.tempdir = before
+            return
 
 
 def free_port() -> int:

@@ -30,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"cancelled: {', '.join(cancelled) or 'nothing was queued or running'}")
             return 0
         return 1 if show(args.work_dir, Console(highlight=False)) else 0
-    except (ValueError, FileNotFoundError, SlurmDownError) as error:
+    except BrokenPipeError:
+        raise
+    except (ValueError, OSError, SlurmDownError) as error:
         print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
         return 2

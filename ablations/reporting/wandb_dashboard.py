@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -145,7 +146,7 @@ def workspace(study: Study, markdown: str, entity: str) -> ws.Workspace:
     dashboard = ws.Workspace(
         entity=entity,
         project=tracking.project(),
-        name=f"{' + '.join(names)}: comparison",
+        name=f"{_without_symbols(' and '.join(names))}: comparison",
         sections=[
             ws.Section("AP over the grid", panels=_ap_panels(study), is_open=True),
             ws.Section("Losses by grid point", panels=_loss_panels(), is_open=True),
@@ -172,6 +173,11 @@ def workspace(study: Study, markdown: str, entity: str) -> ws.Workspace:
 def _quoted(text: str) -> str:
     """A text in a filter, every letter escaped: wandb would take ``=`` or ``<`` for an operator."""
     return "'" + "".join(f"\\U{ord(letter):08x}" for letter in text) + "'"
+
+
+def _without_symbols(text: str) -> str:
+    """A dashboard's name as wandb takes it: with no symbol, such as ``=`` or an emoji."""
+    return "".join("-" if unicodedata.category(letter)[0] in "SC" else letter for letter in text)
 
 
 def _ap_panels(study: Study) -> list[Any]:

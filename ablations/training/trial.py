@@ -27,10 +27,11 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from ablations.losses.native import library
+from ablations.machine import keep_sockets_short
 from ablations.store import record as files
 from ablations.store.code import user_code
 from ablations.store.config import config_text
-from ablations.store.files import put_in_place, read_json, set_aside, sha256
+from ablations.store.files import put_in_place, read_json, removed_on_failure, set_aside, sha256
 from ablations.store.lease import Lease, LeaseHeldError, LeaseLostError, check_lease
 from ablations.store.processes import end_with_parent, ignore, tell_main_thread
 from ablations.store.record import (
@@ -41,6 +42,7 @@ from ablations.store.record import (
     write_record,
 )
 from ablations.store.status import read_status, update_status
+from ablations.store.storage import NO_STORAGE, StorageError, trouble
 from ablations.training import stopping
 from ablations.training.checked_data import refuse_other_data, use_checked
 from ablations.training.checkpoint import usable_checkpoint
@@ -60,7 +62,7 @@ _PACKAGES = (
 )
 EXIT_STATUS = {
     **{"finished": 0, "diverged": 0, "failed": 1, "alone": 1},
-    **{"elsewhere": 75, "hung": 124, "interrupted": 130},
+    **{"no storage": NO_STORAGE, "elsewhere": 75, "hung": 124, "interrupted": 130},
 }
 _RESERVE = 64 * 2**20  # bytes, for the record of a trial that has used up all memory
 _NO_MEMORY = re.compile("can't allocate memory|not enough memory|cannot allocate memory", re.I)
@@ -125,8 +127,9 @@ def run_trial(folder: Path) -> str:
 
     Returns:
         ``finished``, ``diverged`` or ``failed``. If the trial has no record yet and must be
-        resumed: ``interrupted``, ``alone`` (another of its processes died), or ``elsewhere``
-        (another process has taken the trial over from this one).
+        resumed: ``interrupted``, ``alone`` (another of its processes died), ``elsewhere``
+        (another process has taken the trial over from this one), or ``no storage`` (its files
+        could not be written).
 
     Raises:
         LeaseHeldError: another process runs this trial.
@@ -145,6 +148,14 @@ def run_trial(folder: Path) -> str:
         return "elsewhere"
     except Interrupted:  # before the trial was begun
         return "interrupted"
+    except (OSError, RuntimeError) as error:
+        why = str(error) if isinstance(error, StorageError) else trouble(error, folder)
+        if isinstance(error, LeaseHeldError) or not why:
+            raise
+        print(f"stopped: {why}", flush=True)
+        with contextlib.suppress(OSError, LeaseLostError):
+            _update(attempt, state="interrupted", reason=why)
+        return "no storage"
     finally:
         watchdog.end()
 
@@ -181,6 +192,8 @@ def _run(attempt: Attempt, watchdog: Watchdog) -> str:
         if _another_is_gone(error):
             _update(attempt, state="interrupted", reason="another process of the trial is gone")
             return "alone"
+        if why := trouble(error, folder):
+            raise StorageError(why) from error
         outcome = "failed", _one_line(error)
     stopping.at_once(False)
     watchdog.allow(SLOW)
@@ -377,8 +390,9 @@ def _write_outcome(attempt: Attempt, status: files.Status, reason: str | None) -
 
 def _save_weights(model: torch.nn.Module, path: Path) -> None:
     draft = path.with_name(f".{path.name}.draft")
-    torch.save({"state_dict": model.state_dict()}, draft)
-    put_in_place(draft, path)
+    with removed_on_failure(draft):
+        torch.save({"state_dict": model.state_dict()}, draft)
+        put_in_place(draft, path)
 
 
 def _last_metrics(runner: Runner) -> dict[str, float]:
@@ -419,12 +433,17 @@ def main(folder: str) -> None:
     """Run one trial in a launcher's process, with its output in the trial's log.
 
     Exits with 0 for a finished or diverged trial, 1 for a failed trial or one that lost a process,
-    75 for one that another process runs, 124 for one that hung, 130 for an interrupted trial.
+    74 for one whose files could not be written, 75 for one that another process runs, 124 for one
+    that hung, 130 for an interrupted trial.
     """
     path = Path(folder)
-    with (path / files.LOG).open("a") as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
+    try:
+        with (path / files.LOG).open("a") as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+    except OSError:
+        sys.exit(NO_STORAGE)
+    keep_sockets_short()  # those of the loaders' workers
     if not torch.cuda.is_available():
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     try:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from ablations.store.lease import Lease, LeaseHeldError, LeaseLostError
 from ablations.store.processes import tell_main_thread
-from ablations.store.record import TRIAL
 from ablations.sweep.launchers.launcher import Launch
 from ablations.sweep.launchers.local import LocalLauncher
 from ablations.sweep.launchers.stopping import stopped_by_signals

@@ -92,6 +92,19 @@ def test_a_sweep_of_any_name_is_filtered_by_it(sweep: tuple[Path, Path], name: s
     spec = specification(workspace(load_study([work_dir]), "", "me"))
     (runs,) = spec["spec"]["section"]["runSets"]
     assert runs["filters"]["filters"][0]["value"] == [name]
+    assert spec["name"].endswith(": comparison")
+
+
+def test_two_sweeps_have_a_dashboard_too(sweep: tuple[Path, Path]) -> None:
+    """wandb takes no ``+`` in its name."""
+    work_dir = sweep[0]
+    other = work_dir.parent / "other"
+    shutil.copytree(work_dir, other)
+    write_json(other / MANIFEST_FILE, read_json(other / MANIFEST_FILE) | {"sweep": "other"})
+    spec = specification(workspace(load_study([work_dir, other]), "", "me"))
+    assert spec["name"] == "digits and other: comparison"
+    (runs,) = spec["spec"]["section"]["runSets"]
+    assert runs["filters"]["filters"][0]["value"] == ["digits", "other"]
 
 
 def test_without_a_server_there_is_a_run_and_a_specification(

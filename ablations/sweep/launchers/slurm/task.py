@@ -27,6 +27,7 @@ from ablations.store.lease import TIME_TO_LIVE
 from ablations.store.manifest import Entry, trial_folder
 from ablations.store.states import trial_state
 from ablations.store.status import read_status, update_status
+from ablations.store.storage import NO_STORAGE
 from ablations.sweep.launchers.launcher import MAX_ATTEMPTS, call_entry_point, record_death
 from ablations.sweep.launchers.slurm.queue import (
     PATIENCE,
@@ -128,7 +129,7 @@ def after(submission: Path, exit_code: int, seconds: int, offset: int = 0) -> in
     trial = value["trials"][offset + int(os.environ.get("SLURM_ARRAY_TASK_ID", 0))]
     work_dir = submission.parents[1]
     before = trial_state(work_dir, _entry(trial))
-    over = exit_code == ELSEWHERE or before.state not in ("pending", "interrupted")
+    over = exit_code in (ELSEWHERE, NO_STORAGE) or before.state not in ("pending", "interrupted")
     if over or read_json(_check_file(submission)):  # a refused plan stays refused
         return exit_code
     # A trial that saved its state and stopped has written so, whatever its other processes did.
