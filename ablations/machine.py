@@ -74,6 +74,19 @@ def cpu_cores() -> int:
     return cores
 
 
+def threads() -> int:
+    """Threads of a trial on a CPU: ``OMP_NUM_THREADS``, the first number if it lists several.
+
+    Raises:
+        ValueError: it is no number.
+    """
+    asked = os.environ.get("OMP_NUM_THREADS") or "1"
+    first = asked.split(",")[0].strip()
+    if not re.fullmatch("0*[1-9][0-9]{0,3}", first):
+        raise ValueError(f"OMP_NUM_THREADS is {asked!r}; it must be a whole number from 1 to 9999")
+    return int(first)
+
+
 def memory_bytes() -> int:
     """Bytes of memory this process may use."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

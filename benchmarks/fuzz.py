@@ -28,6 +28,7 @@ from unittest import mock
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from ablations.commands import status, sweep
 from ablations.shipped import configs_folder
@@ -43,6 +44,7 @@ from ablations.sweep.errors import UsageError
 from ablations.sweep.grid import read_grid
 from ablations.sweep.launchers.slurm.launcher import SlurmLauncher
 from ablations.sweep.launchers.slurm.settings import load_settings
+from ablations.sweep.option_types import value_at
 from ablations.sweep.plan import load_config, parse_options
 from ablations.sweep.reuse import read_sources
 from benchmarks import reliability
@@ -181,6 +183,12 @@ def _shipped_grid(name: str) -> dict[str, Any]:
 
 
 @functools.cache
+def load_config_once() -> dict[str, Any]:
+    """The default config."""
+    return load_config(cli.DEFAULT_CONFIG)
+
+
+@functools.cache
 def _paths() -> list[str]:
     """Every path of the default config."""
     found = []
@@ -192,7 +200,7 @@ def _paths() -> list[str]:
             if isinstance(value, dict | list | tuple):
                 walk(value, f"{path}{key}.")
 
-    walk(load_config(cli.DEFAULT_CONFIG), "")
+    walk(load_config_once(), "")
     return found
 
 
@@ -204,7 +212,9 @@ def overrides(draw: Draw, folder: Path) -> str:
         path = draw(st.sampled_from(_paths()))
         if draw(st.integers(0, 3)) == 0:
             path = draw(st.one_of(_TEXT, st.just(path[:-1]), st.just(f"{path}.x"), st.just(".")))
-        value = draw(_VALUE)
+        value = value_at(load_config_once(), path)
+        if draw(st.booleans()):
+            value = draw(_VALUE)
         text = value if isinstance(value, str) else repr(value)
         pairs.append(f"{path}{draw(st.sampled_from(['=', '=', '=', '=', '', '==']))}{text}")
     flags += ["--cfg-options", *(pair for pair in pairs if not pair.startswith("-"))]
@@ -259,7 +269,7 @@ def annotations(draw: Draw, folder: Path) -> str:
     if not images.is_dir():
         images.mkdir()
         for number in (1, 2):
-            (images / f"{number}.png").write_bytes(_PNG)
+            Image.new("RGB", (8, 8)).save(images / f"{number}.png")
     content = {
         "images": [
             {"id": number, "file_name": f"{number}.png", "width": 8, "height": 8}
@@ -287,10 +297,8 @@ def annotations(draw: Draw, folder: Path) -> str:
     return "refused" if answer["errors"] else "accepted"
 
 
-_PNG = bytes.fromhex(
-    "89504e470d0a1a0a0000000d49484452000000080000000808020000004b6d29dc0000001149444154789c636060"
-    "60c04a0c2e090080e000c1d0b1f5ab0000000049454e44ae426082"
-)
+_OPTIONS = {"array", "cpus-per-task", "exclusive", "gpus-per-node", "job-name", "mem", "nodes"}
+_OPTIONS |= {"ntasks-per-node", "open-mode", "output", "partition", "requeue", "signal", "time"}
 
 _VARIABLES = (
     *("WANDB_MODE", "WANDB_PROJECT", "WANDB_ENTITY", "WANDB_API_KEY", "WANDB_TAGS"),
@@ -333,26 +341,23 @@ def _check_request(launcher: SlurmLauncher, folder: Path) -> None:
         except UsageError:  # processes cannot be spread over the nodes
             return
         text = array._make_submission_file_text("true", "check")
-    head = text.split("\n\n")[0].splitlines() if "\n\n" in text else text.splitlines()
-    options = [line for line in text.splitlines() if line.startswith("#SBATCH")]
-    known = len([line for line in head if line.startswith("#SBATCH")])
-    if "\x00" in text or known == 0 or len(options) < known:
-        raise BrokenError(repr(text))
+    head = text.partition("# setup")[0].splitlines()
+    options = {line.partition("=")[0].removeprefix("#SBATCH --") for line in head[3:] if line}
+    if not options <= _OPTIONS:
+        raise BrokenError(f"{options - _OPTIONS} in {text!r}")
+
+
+_SETTINGS = ["", "0", "0,1", "-1", "NoDevFiles", "2", "mine", "a\n", "http://x", "a,b"]
 
 
 def environment(draw: Draw, folder: Path) -> str:
     """Any values of the environment variables that are read."""
-    letters = st.text(
-        st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=9
-    )
-    some = st.sampled_from(
-        ["", "0", "0,1", "-1", "NoDevFiles", "2", "a/b", "a\n", "http://x", "a,b"]
-    )
-    values = draw(
-        st.dictionaries(st.sampled_from(_VARIABLES), st.one_of(letters, some), max_size=3)
-    )
+    letters = st.characters(exclude_characters="\x00", exclude_categories=["Cs"])
+    value = st.one_of(st.sampled_from(_SETTINGS), st.text(letters, max_size=9))
+    values = draw(st.dictionaries(st.sampled_from(_VARIABLES), value, max_size=2))
+    flags = ("--grid", "gamma_fl", "--dry-run", "--work-dir", str(folder / "new"))
     with mock.patch.dict(os.environ, values):
-        return run(sweep.main, "--grid", "gamma_fl", "--dry-run", "--work-dir", str(folder / "new"))
+        return run(sweep.main, *flags)
 
 
 TARGETS: dict[str, Callable[[Draw, Path], str]] = {

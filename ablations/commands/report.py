@@ -6,7 +6,7 @@ import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
-from ablations.commands.output import until_closed
+from ablations.commands.output import refuse, until_closed
 from ablations.reporting.page.write import PAGE
 from ablations.reporting.report import write_report
 from ablations.store import wandb_names
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             wandb_names.check()
         path = write_report(options.work_dirs, out, options.baseline)
     except (ValueError, OSError) as error:
-        print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
+        refuse(error)
         return 2
     print(path)
     page = path.with_name(PAGE)

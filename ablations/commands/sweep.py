@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ablations.commands.output import until_closed
+from ablations.commands.output import refuse, until_closed
 from ablations.shipped import command
 from ablations.store.lease import Lease, LeaseHeldError, LeaseLostError
 from ablations.store.manifest import Entry, trial_folder
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             args = cli.parse(arguments)
             return _run(args)
     except (UsageError, LeaseHeldError, DamagedRecordError) as error:
-        print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
+        refuse(error)
         return 2
     except LeaseLostError as error:
         print(f"{error}; its trials were stopped here", file=sys.stderr)
@@ -72,8 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise
     except (StorageError, OSError) as error:
         why = described(error) if isinstance(error, OSError) else str(error)
-        line = f"{Path(sys.argv[0]).name}: error: {why}; once that is mended, the same command"
-        print(f"{line} continues", file=sys.stderr)
+        refuse(f"{why}; once that is mended, the same command continues")
         return 1 if "begun" in args else 2
     except KeyboardInterrupt:
         print("interrupted; the same command continues", file=sys.stderr)

@@ -22,8 +22,8 @@ class StorageError(RuntimeError):
 
 
 def described(error: OSError) -> str:
-    """An operating system's error in one line, with the file's name where it has one."""
-    text = error.strerror or " ".join(str(error).split()) or type(error).__name__
+    """An operating system's error, with the file's name where it has one."""
+    text = error.strerror or str(error) or type(error).__name__
     return f"{text}: {os.fspath(error.filename)!r}" if error.filename is not None else text
 
 

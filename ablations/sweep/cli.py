@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ablations.machine import visible_gpus
+from ablations.machine import threads, visible_gpus
 from ablations.shipped import configs_folder
 from ablations.store import wandb_names
 from ablations.store.manifest import Entry
@@ -87,6 +87,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error(f"--gpus-per-trial is {args.gpus_per_trial}; this machine has {gpus}")
     args.seeds = list(dict.fromkeys(args.seeds))
     try:
+        threads()
         args.wandb = wandb_names.mode(args.wandb)
         if args.wandb != "disabled":
             wandb_names.check()

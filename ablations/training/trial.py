@@ -27,7 +27,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from ablations.losses.native import library
-from ablations.machine import keep_sockets_short
+from ablations.machine import keep_sockets_short, threads
 from ablations.store import record as files
 from ablations.store.code import user_code
 from ablations.store.config import config_text
@@ -445,7 +445,7 @@ def main(folder: str) -> None:
         sys.exit(NO_STORAGE)
     keep_sockets_short()  # those of the loaders' workers
     if not torch.cuda.is_available():
-        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+        torch.set_num_threads(threads())
     try:
         outcome = run_trial(path)
     except LeaseHeldError as error:

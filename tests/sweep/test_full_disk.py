@@ -225,7 +225,6 @@ def test_a_temporary_folder_may_have_a_long_name(tmp_path: Path, length: int) ->
     """The kernel takes a socket's path of 107 bytes."""
     folder = Path("/tmp", f"a{os.getpid()}".ljust(length - 5, "x"))
     folder.mkdir()
-    before = set(Path("/tmp").glob("pymp-*"))
     try:
         script = tmp_path / "script.py"
         script.write_text(LONG)
@@ -238,7 +237,6 @@ def test_a_temporary_folder_may_have_a_long_name(tmp_path: Path, length: int) ->
         )
         assert done.stdout.split() == ["0", str(folder)], done.stderr
         assert list(folder.iterdir()) == []  # nothing is left
-        assert {each for each in before if each.exists()} == before
     finally:
         for path in folder.iterdir():
             path.rmdir()
