@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 CLOSED = 128 + signal.SIGPIPE
@@ -14,6 +15,13 @@ class Command(Protocol):
     """A command: its arguments (``sys.argv``'s by default) to its exit status."""
 
     def __call__(self, arguments: Sequence[str] | None = None) -> int: ...
+
+
+def refuse(error: object) -> None:
+    """Print an error in one line, whatever letters a bad value has."""
+    text = " ".join(str(error).split())
+    shown = "".join(x if x.isprintable() else x.encode("unicode_escape").decode() for x in text)
+    print(f"{Path(sys.argv[0]).name}: error: {shown}", file=sys.stderr)
 
 
 def until_closed(command: Command) -> Command:

@@ -6,7 +6,7 @@ import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
-from ablations.commands.output import until_closed
+from ablations.commands.output import refuse, until_closed
 from ablations.reporting.page.write import PAGE
 from ablations.reporting.report import write_report
 from ablations.store import wandb_names
@@ -38,9 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.wandb:
             wandb_names.mode()  # or it is refused
+            wandb_names.check()
         path = write_report(options.work_dirs, out, options.baseline)
     except (ValueError, OSError) as error:
-        print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
+        refuse(error)
         return 2
     print(path)
     page = path.with_name(PAGE)
@@ -50,7 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.wandb:
         from ablations.reporting.wandb_dashboard import publish
 
-        return 0 if publish(options.work_dirs, out, options.baseline) else 1
+        try:
+            return 0 if publish(options.work_dirs, out, options.baseline) else 1
+        except Exception as error:  # wandb raises what it likes; the report is there
+            print(f"W&B: not uploaded: {' '.join(str(error).split())}", file=sys.stderr)
+            return 1
     return 0
 
 

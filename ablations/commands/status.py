@@ -6,13 +6,12 @@ Exit status: 0, or 1 if a trial is neither done nor queued nor running, 2 bad us
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from ablations.commands.output import until_closed
+from ablations.commands.output import refuse, until_closed
 from ablations.sweep.launchers.slurm.queue import SlurmDownError, cancel
 from ablations.sweep.overview import show
 
@@ -30,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"cancelled: {', '.join(cancelled) or 'nothing was queued or running'}")
             return 0
         return 1 if show(args.work_dir, Console(highlight=False)) else 0
-    except (ValueError, FileNotFoundError, SlurmDownError) as error:
-        print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
+    except BrokenPipeError:
+        raise
+    except (ValueError, OSError, SlurmDownError) as error:
+        refuse(error)
         return 2

@@ -4,10 +4,11 @@
 
 The same command again continues: finished trials are skipped, interrupted ones resume from their
 checkpoint, new seeds are added. Exit status: 0 every trial finished (a diverged trial is finished),
-1 some trial did not, or another command has taken the sweep over, 2 bad usage (nothing was
-started), 130 interrupted.
+1 some trial did not, or another command has taken the sweep over, or the disk is full, 2 bad usage
+(nothing was started), 130 interrupted.
 """
 
+import argparse
 import functools
 import os
 import signal
@@ -16,12 +17,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ablations.commands.output import until_closed
+from ablations.commands.output import refuse, until_closed
 from ablations.shipped import command
 from ablations.store.lease import Lease, LeaseHeldError, LeaseLostError
 from ablations.store.manifest import Entry, trial_folder
 from ablations.store.processes import tell_main_thread
 from ablations.store.record import CONFIG, DamagedRecordError
+from ablations.store.storage import StorageError, described
 from ablations.sweep import cli
 from ablations.sweep.display import Display
 from ablations.sweep.entry_points import EntryPoints
@@ -55,15 +57,23 @@ TRAINING = EntryPoints(
 @until_closed
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
+    args = argparse.Namespace()
     try:
         with stopped_by_signals():
-            return _run(cli.parse(arguments))
+            args = cli.parse(arguments)
+            return _run(args)
     except (UsageError, LeaseHeldError, DamagedRecordError) as error:
-        print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
+        refuse(error)
         return 2
     except LeaseLostError as error:
         print(f"{error}; its trials were stopped here", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        raise
+    except (StorageError, OSError) as error:
+        why = described(error) if isinstance(error, OSError) else str(error)
+        refuse(f"{why}; once that is mended, the same command continues")
+        return 1 if "begun" in args else 2
     except KeyboardInterrupt:
         print("interrupted; the same command continues", file=sys.stderr)
         return 130
@@ -90,6 +100,7 @@ def _run(args: Any) -> int:
             todo = cli.unfinished(request)  # fewer, if some were taken over
         if todo:
             print(cli.headline(args, request), flush=True)
+            args.begun = True
             launch = _launch(request, todo, share)
             if queued := launcher.hand_over(launch):
                 print(queued)
@@ -150,14 +161,16 @@ def upload(work_dir: Path, report: Path, online: bool) -> None:
         report: folder of the sweep's report, which is uploaded too if it is there.
         online: whether to upload.
     """
-    from ablations.reporting.wandb_sync import sync, unsent
+    from ablations.reporting.wandb_sync import lost_runs, sync, unsent
 
-    if online and unsent([work_dir]):
-        if (report / "README.md").is_file():
-            from ablations.reporting.wandb_dashboard import publish
+    if online and unsent([work_dir]) and (report / "README.md").is_file():
+        from ablations.reporting.wandb_dashboard import publish
 
-            publish([work_dir], report)
-        else:
+        publish([work_dir], report)
+    else:
+        if online and unsent([work_dir]):
             print(f"W&B: {sync([work_dir])}", flush=True)
+        if line := lost_runs(work_dir):
+            print(f"W&B: {line}", flush=True)
     if left := len(unsent([work_dir])):
         print(f"W&B: {left} runs are not uploaded; {command('report')} {work_dir} --wandb does it")

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from ablations.analysis.study import Study, load_study
 from ablations.reporting.figures.loss_cdfs import thinned
 from ablations.reporting.report import README
 from ablations.reporting.sections.cdfs import figure_4_trial
-from ablations.reporting.wandb_sync import sync, unsent
+from ablations.reporting.wandb_sync import lost_runs, sync, unsent
 from ablations.store import wandb_names as tracking
 from ablations.store.files import read_json, write_json, write_text
 from ablations.store.record import PROBABILITIES
@@ -141,11 +142,11 @@ def workspace(study: Study, markdown: str, entity: str) -> ws.Workspace:
         entity: W&B's user or team.
     """
     names = sweep_names(study)
-    tags = ", ".join(f"'{tracking.tag(name)}'" for name in names)
+    tags = ", ".join(_quoted(tracking.tag(name)) for name in names)
     dashboard = ws.Workspace(
         entity=entity,
         project=tracking.project(),
-        name=f"{' + '.join(names)}: comparison",
+        name=f"{_without_symbols(' and '.join(names))}: comparison",
         sections=[
             ws.Section("AP over the grid", panels=_ap_panels(study), is_open=True),
             ws.Section("Losses by grid point", panels=_loss_panels(), is_open=True),
@@ -167,6 +168,16 @@ def workspace(study: Study, markdown: str, entity: str) -> ws.Workspace:
             identity = f"{section.name}-{number}".lower().replace(" ", "-")
             setattr(panel, "_id", identity)  # noqa: B010 - private, and the only way
     return dashboard
+
+
+def _quoted(text: str) -> str:
+    """A text in a filter, every letter escaped: wandb would take ``=`` or ``<`` for an operator."""
+    return "'" + "".join(f"\\U{ord(letter):08x}" for letter in text) + "'"
+
+
+def _without_symbols(text: str) -> str:
+    """A dashboard's name as wandb takes it: with no symbol, such as ``=`` or an emoji."""
+    return "".join("-" if unicodedata.category(letter)[0] in "SC" else letter for letter in text)
 
 
 def _ap_panels(study: Study) -> list[Any]:
@@ -290,6 +301,8 @@ def publish(work_dirs: Sequence[Path], out: Path, baseline: str | None = None) -
     study = load_study(work_dirs, baseline)
     report = log_report(study, work_dirs, out)
     print(f"W&B: the dashboard's specification is in {write_specification(study, work_dirs, out)}")
+    for line in filter(None, map(lost_runs, work_dirs)):
+        print(f"W&B: {line}")
     if os.environ.get("WANDB_MODE") in ("offline", "disabled"):
         print(f"W&B: {len(unsent(work_dirs))} offline runs, nothing sent (WANDB_MODE)")
         return True

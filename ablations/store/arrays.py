@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ablations.store.files import put_in_place
+from ablations.store.files import put_in_place, removed_on_failure
 
 
 def write_arrays(path: Path, **arrays: Any) -> None:
     """Write an ``.npz`` under a temporary name in the same folder, then move it into place."""
     draft = path.with_name(f".{path.name}.draft.npz")
-    np.savez_compressed(draft, **arrays)
-    put_in_place(draft, path)
+    with removed_on_failure(draft):
+        np.savez_compressed(draft, **arrays)
+        put_in_place(draft, path)
 
 
 def read_arrays(path: Path, needed: Sequence[str]) -> dict[str, NDArray[Any]]:

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,21 @@ def write_text(path: Path, text: str, lasting: bool = False) -> None:
             os.fsync(stream.fileno())
         temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # not instead of the error that matters
+            temporary.unlink(missing_ok=True)
     if lasting:
         _flush_folder(path.parent)
+
+
+@contextlib.contextmanager
+def removed_on_failure(draft: Path) -> Iterator[None]:
+    """Remove a file that could not be written to its end: on a full disk it would be in the way."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+        raise
 
 
 def put_in_place(draft: Path, path: Path) -> None:

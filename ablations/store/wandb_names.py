@@ -11,6 +11,8 @@ from typing import Any
 PROJECT = "loss-ablations"  # default of WANDB_PROJECT
 MODES = ("offline", "online", "disabled")
 FOLDER = "wandb"  # beside a trial's record: wandb/offline-run-<time>-<run id>/run-<run id>.wandb
+PROBLEM = "problem.txt"  # in it: why the newest run was not written to its end
+_FORBIDDEN = "/\\#?%:"  # in the names of projects and teams
 
 OFFLINE_SETTINGS: dict[str, Any] = {
     # Log only what the run is given, nothing about the machine or the code.
@@ -44,6 +46,38 @@ def mode(asked: str | None = None) -> str:
     return found
 
 
+def check() -> None:
+    """Refuse what W&B would refuse in the environment: its runs would be lost one by one.
+
+    Raises:
+        ValueError: a variable's value is not valid; one line names it, but no key.
+    """
+    found = {name: os.environ.get(f"WANDB_{name}") or "" for name in ("PROJECT", "ENTITY")}
+    wrong = []
+    for name, value in found.items():
+        if value != value.strip() or not value.isprintable():
+            wrong.append(f"WANDB_{name} is {value!r}: remove the white space")
+        elif bad := sorted({letter for letter in value if letter in _FORBIDDEN}):
+            line = f"WANDB_{name} is {value!r}: it may have none of {' '.join(bad)}"
+            team, slash, rest = value.partition("/")
+            if name == "PROJECT" and slash and team and rest:
+                line += f"; write WANDB_ENTITY={team} WANDB_PROJECT={rest}"
+            wrong.append(line)
+        elif len(value) > 128:
+            wrong.append(f"WANDB_{name} is {value[:20]}...: it may have 128 letters at most")
+    key = os.environ.get("WANDB_API_KEY") or ""
+    if not key.isascii() or not key.isprintable() or " " in key:
+        wrong.append("WANDB_API_KEY has a space, a line end or another letter that no key has")
+    tags = os.environ.get("WANDB_TAGS")
+    if tags is not None and not all(0 < len(tag) <= 64 for tag in tags.split(",")):
+        wrong.append(f"WANDB_TAGS is {tags!r}: a tag has 1 to 64 letters, with commas between tags")
+    url = os.environ.get("WANDB_BASE_URL")
+    if url is not None and not re.fullmatch(r"https?://[^\s/]+\S*", url):
+        wrong.append(f"WANDB_BASE_URL is {url!r}: it is an address such as https://api.wandb.ai")
+    if wrong:
+        raise ValueError("; ".join(wrong))
+
+
 def project() -> str:
     """The W&B project: ``WANDB_PROJECT``, else ``PROJECT``."""
     return os.environ.get("WANDB_PROJECT") or PROJECT
@@ -56,7 +90,7 @@ def run_id(sweep: str, trial_id: str) -> str:
 
 def tag(sweep: str) -> str:
     """The tag of all runs of a sweep."""
-    return sweep[:64]
+    return sweep[:64] or "sweep"
 
 
 def keep_inside(folder: Path) -> None:

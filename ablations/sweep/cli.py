@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ablations.machine import visible_gpus
+from ablations.machine import threads, visible_gpus
 from ablations.shipped import configs_folder
 from ablations.store import wandb_names
 from ablations.store.manifest import Entry
@@ -87,7 +87,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error(f"--gpus-per-trial is {args.gpus_per_trial}; this machine has {gpus}")
     args.seeds = list(dict.fromkeys(args.seeds))
     try:
+        threads()
         args.wandb = wandb_names.mode(args.wandb)
+        if args.wandb != "disabled":
+            wandb_names.check()
     except ValueError as error:
         parser.error(str(error))
     if args.workers is None and args.launcher == "local":
@@ -114,6 +117,10 @@ def resolve(args: argparse.Namespace) -> Request:
     config = prepare_config(base, options, args.gpus_per_trial, args.smoke)
     name = grid.name if path == DEFAULT_CONFIG else f"{grid.name}-{Path(path).stem}"
     work_dir = args.work_dir or Path("work_dirs") / (name + ("-smoke" if args.smoke else ""))
+    if work_dir.name in ("", ".."):  # the sweep has its folder's name
+        work_dir = work_dir.resolve()
+    if not work_dir.name:
+        raise UsageError(f"--work-dir is {args.work_dir}: a sweep needs a folder with a name")
     return Request(
         grid=grid,
         config=path,

@@ -1,5 +1,6 @@
 """The ``status`` command: every trial's state on disk, beside its Slurm job."""
 
+import contextlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -60,7 +61,8 @@ def is_missing(state: TrialState, found: Mapping[str, SlurmJob]) -> bool:
 
 def _ask_slurm(work_dir: Path) -> tuple[dict[str, SlurmJob], str]:
     try:
-        settle(work_dir)
+        with contextlib.suppress(OSError):  # a folder that may only be read
+            settle(work_dir)
         return jobs(work_dir), ""
     except SlurmDownError as error:
         return {}, str(error)

@@ -13,7 +13,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from ablations.store.files import put_in_place, set_aside
+from ablations.store.files import put_in_place, removed_on_failure, set_aside
 from ablations.store.lease import check_lease
 from ablations.store.record import CHECKPOINT, PREVIOUS
 from ablations.training import stopping
@@ -92,9 +92,10 @@ class ResumableCheckpointHook(Hook):
         folder = Path(runner.work_dir)
         check_lease(folder)
         draft = f".{CHECKPOINT}.draft"
-        runner.save_checkpoint(
-            runner.work_dir, draft, by_epoch=False, meta=dict(iter=iterations, epoch=0)
-        )
+        with removed_on_failure(folder / draft):
+            runner.save_checkpoint(
+                runner.work_dir, draft, by_epoch=False, meta=dict(iter=iterations, epoch=0)
+            )
         if (folder / CHECKPOINT).exists():
             (folder / CHECKPOINT).replace(folder / PREVIOUS)
         put_in_place(folder / draft, folder / CHECKPOINT)

@@ -20,7 +20,7 @@ from mmengine.runner import Runner
 
 from ablations.losses.native import library
 from ablations.store import record as files
-from ablations.store.files import put_in_place, sha256
+from ablations.store.files import put_in_place, removed_on_failure, sha256
 from ablations.store.lease import check_lease
 from ablations.store.record import Record, read_record, write_record
 from ablations.store.status import read_status, update_status
@@ -166,8 +166,9 @@ def write_outcome(attempt: Attempt, status: files.Status, reason: str | None) ->
 
 def _save_weights(model: torch.nn.Module, path: Path) -> None:
     draft = path.with_name(f".{path.name}.draft")
-    torch.save({"state_dict": model.state_dict()}, draft)
-    put_in_place(draft, path)
+    with removed_on_failure(draft):
+        torch.save({"state_dict": model.state_dict()}, draft)
+        put_in_place(draft, path)
 
 
 def _last_metrics(runner: Runner) -> dict[str, float]:

@@ -14,11 +14,12 @@ import ablations.training.trial  # noqa: F401 - trials are forked from the proce
 from ablations.store.files import read_json
 from ablations.store.record import CONFIG, TRIAL
 from ablations.training.first_batch import SCOPE, cause, check_batches
+from ablations.training.wandb_client import settings_errors
 from ablations.training.weights import missing_weights
 
 
 def check_configs(configs: list[dict[str, Any]]) -> list[str]:
-    """Build every distinct loss and detector once.
+    """Build every distinct loss and detector once; check the settings of W&B.
 
     Args:
         configs: the resolved configs of the plan; those that differ in the seed alone may be left
@@ -31,7 +32,8 @@ def check_configs(configs: list[dict[str, Any]]) -> list[str]:
         _import_custom(configs)
     except (ValueError, OSError, ImportError) as error:
         return [" ".join(str(error).split())]
-    return _distinct(_loss_errors(configs)) or _distinct(_model_errors(configs))
+    errors = _distinct(_loss_errors(configs)) or _distinct(_model_errors(configs))
+    return errors or settings_errors()
 
 
 def check_planned(folders: list[Path]) -> list[str]:

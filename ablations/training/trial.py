@@ -19,6 +19,7 @@ from mmengine.dist import broadcast_object_list, get_world_size, is_main_process
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
+from ablations.machine import keep_sockets_short, threads
 from ablations.store import record as files
 from ablations.store.code import user_code
 from ablations.store.config import config_text
@@ -32,6 +33,7 @@ from ablations.store.record import (
     read_record,
 )
 from ablations.store.status import read_status, update_status
+from ablations.store.storage import NO_STORAGE, StorageError, trouble
 from ablations.training import stopping
 from ablations.training.checked_data import refuse_other_data, use_checked
 from ablations.training.checkpoint import usable_checkpoint
@@ -47,7 +49,7 @@ from ablations.training.weights import check_unchanged
 
 EXIT_STATUS = {
     **{"finished": 0, "diverged": 0, "failed": 1, "alone": 1},
-    **{"elsewhere": 75, "hung": 124, "interrupted": 130},
+    **{"no storage": NO_STORAGE, "elsewhere": 75, "hung": 124, "interrupted": 130},
 }
 
 
@@ -87,8 +89,9 @@ def run_trial(folder: Path) -> str:
 
     Returns:
         ``finished``, ``diverged`` or ``failed``. If the trial has no record yet and must be
-        resumed: ``interrupted``, ``alone`` (another of its processes died), or ``elsewhere``
-        (another process has taken the trial over from this one).
+        resumed: ``interrupted``, ``alone`` (another of its processes died), ``elsewhere``
+        (another process has taken the trial over from this one), or ``no storage`` (its files
+        could not be written).
 
     Raises:
         LeaseHeldError: another process runs this trial.
@@ -107,6 +110,14 @@ def run_trial(folder: Path) -> str:
         return "elsewhere"
     except Interrupted:  # before the trial was begun
         return "interrupted"
+    except (OSError, RuntimeError) as error:
+        why = str(error) if isinstance(error, StorageError) else trouble(error, folder)
+        if isinstance(error, LeaseHeldError) or not why:
+            raise
+        print(f"stopped: {why}", flush=True)
+        with contextlib.suppress(OSError, LeaseLostError):
+            update(attempt, state="interrupted", reason=why)
+        return "no storage"
     finally:
         watchdog.end()
 
@@ -143,6 +154,8 @@ def _run(attempt: Attempt, watchdog: Watchdog) -> str:
         if _another_is_gone(error):
             update(attempt, state="interrupted", reason="another process of the trial is gone")
             return "alone"
+        if why := trouble(error, folder):
+            raise StorageError(why) from error
         outcome = "failed", one_line(error)
     stopping.at_once(False)
     watchdog.allow(SLOW)
@@ -248,14 +261,19 @@ def main(folder: str) -> None:
     """Run one trial in a launcher's process, with its output in the trial's log.
 
     Exits with 0 for a finished or diverged trial, 1 for a failed trial or one that lost a process,
-    75 for one that another process runs, 124 for one that hung, 130 for an interrupted trial.
+    74 for one whose files could not be written, 75 for one that another process runs, 124 for one
+    that hung, 130 for an interrupted trial.
     """
     path = Path(folder)
-    with (path / files.LOG).open("a") as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
+    try:
+        with (path / files.LOG).open("a") as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+    except OSError:
+        sys.exit(NO_STORAGE)
+    keep_sockets_short()  # those of the loaders' workers
     if not torch.cuda.is_available():
-        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+        torch.set_num_threads(threads())
     try:
         outcome = run_trial(path)
     except LeaseHeldError as error:

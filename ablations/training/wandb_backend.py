@@ -27,10 +27,19 @@ from numpy.typing import NDArray
 
 from ablations.losses.functional import focal_loss
 from ablations.store import record as files
-from ablations.store.files import read_json
+from ablations.store.files import read_json, write_text
 from ablations.store.logit_histogram import cumulative_share, easiest_first
 from ablations.store.record import Record
-from ablations.store.wandb_names import OFFLINE_SETTINGS, keep_inside, mode, project, run_id, tag
+from ablations.store.wandb_names import (
+    FOLDER,
+    OFFLINE_SETTINGS,
+    PROBLEM,
+    keep_inside,
+    mode,
+    project,
+    run_id,
+    tag,
+)
 from ablations.training.wandb_client import problem, wandb
 
 FINISH_TIMEOUT = 20.0  # seconds a trial waits for W&B at most, after writing its record
@@ -53,10 +62,12 @@ class RunWriter:
 
     Args:
         begin: starts the run.
+        problem: file that gets the error too, for the sweep's last line.
     """
 
-    def __init__(self, begin: Callable[[], Run]) -> None:
+    def __init__(self, begin: Callable[[], Run], problem: Path | None = None) -> None:
         self._begin = begin
+        self._problem = problem
         self._actions: queue.SimpleQueue[Action | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write, name="wandb", daemon=True)
         self._thread.start()
@@ -67,7 +78,14 @@ class RunWriter:
             while (action := self._actions.get()) is not None:
                 action(run)
         except Exception as error:
-            _warn(f"{type(error).__name__}: {error}")
+            self._warn(f"{type(error).__name__}: {error}")
+
+    def _warn(self, reason: str) -> None:
+        print_log(f"W&B stops here ({reason}); the trial's record is not affected", "current", 30)
+        if self._problem is not None:
+            with contextlib.suppress(OSError):
+                self._problem.parent.mkdir(exist_ok=True)
+                write_text(self._problem, " ".join(reason.split()))
 
     def write(self, action: Action) -> None:
         """Queue ``action``; the thread calls it with the run, in order."""
@@ -78,12 +96,8 @@ class RunWriter:
         self._actions.put(None)
         self._thread.join(timeout)
         if self._thread.is_alive():
-            _warn(f"not done after {timeout:g} s")
+            self._warn(f"not done after {timeout:g} s")
             _kill_service()
-
-
-def _warn(problem: str) -> None:
-    print_log(f"W&B stops here ({problem}); the trial's record is not affected", "current", 30)
 
 
 def _kill_service() -> None:
@@ -121,7 +135,9 @@ class TrialRunBackend(BaseVisBackend):
         if trial is None or mode() == "disabled":
             return
         shared = run_config(trial, config.to_dict())
-        self._writer = RunWriter(lambda: _begin(folder, trial, shared))
+        problem = folder / FOLDER / PROBLEM
+        problem.unlink(missing_ok=True)  # an earlier attempt's
+        self._writer = RunWriter(lambda: _begin(folder, trial, shared), problem)
 
     def add_scalar(self, name: str, value: float, step: int = 0, **kwargs: Any) -> None:
         """See ``add_scalars``."""

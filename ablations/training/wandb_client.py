@@ -9,7 +9,7 @@ import importlib
 import os
 from typing import Any
 
-from ablations.store.wandb_names import mode
+from ablations.store.wandb_names import OFFLINE_SETTINGS, mode
 
 wandb: Any = None
 problem = "WANDB_MODE is disabled"
@@ -21,3 +21,22 @@ if mode() != "disabled":
         importlib.import_module("wandb.sdk.launch.inputs.internal")
     except Exception as error:
         problem = f"{type(error).__name__}: {error}"
+
+
+def settings_errors() -> list[str]:
+    """What wandb refuses in its environment variables, a line each; its runs would all be lost."""
+    if wandb is None or mode() == "disabled":
+        return []
+    errors = []
+    for name, value in sorted(os.environ.items()):
+        if not name.startswith("WANDB_") or name == "WANDB_API_KEY":
+            continue
+        try:
+            wandb.Settings(**OFFLINE_SETTINGS).update_from_env_vars({name: value})
+        except AttributeError:  # another version of wandb: it will say so itself
+            return []
+        except Exception as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            why = lines[2 if len(lines) > 2 and "validation error" in lines[0] else 0]
+            errors.append(f"{name} is {value!r}: {why.partition(' [type=')[0]}")
+    return errors

@@ -167,14 +167,25 @@ class SlurmCluster:
     @contextlib.contextmanager
     def without(self, setting: str) -> Iterator[None]:
         """Remove a line from the configuration while the block runs."""
-        path = self.folder / "slurm.conf"
-        text = path.read_text()
+        text = (self.folder / "slurm.conf").read_text()
         assert f"{setting}\n" in text
+        with self._configured(text.replace(f"{setting}\n", "")):
+            yield
+
+    @contextlib.contextmanager
+    def with_line(self, setting: str) -> Iterator[None]:
+        """Add a line to the configuration while the block runs."""
+        with self._configured(f"{(self.folder / 'slurm.conf').read_text()}{setting}\n"):
+            yield
+
+    @contextlib.contextmanager
+    def _configured(self, text: str) -> Iterator[None]:
+        before = (self.folder / "slurm.conf").read_text()
         try:
-            self._reconfigure(text.replace(f"{setting}\n", ""))
+            self._reconfigure(text)
             yield
         finally:
-            self._reconfigure(text)
+            self._reconfigure(before)
 
     def _reconfigure(self, text: str) -> None:
         self.stop_controller()

@@ -51,9 +51,10 @@ class StubArtifact:
 class Stub:
     """A service that works, or one that is ``unavailable`` (503), ``refusing`` keys (401),
     ``hanging``, or ``full`` (403 to every file of an artifact). After ``dies_after`` requests it
-    closes its connections without an answer."""
+    closes its connections without an answer. Each answer comes after ``delay`` seconds."""
 
     mode: str = "working"
+    delay: float = 0.0
     dies_after: int | None = None
     runs: dict[str, StubRun] = field(default_factory=lambda: defaultdict(StubRun))
     views: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -113,6 +114,7 @@ def _handler(stub: Stub) -> type[BaseHTTPRequestHandler]:
 
         def _troubled(self) -> bool:
             """Fail, if this request is to fail."""
+            time.sleep(stub.delay)
             dead = stub.dies_after is not None and len(stub.asked) >= stub.dies_after
             if stub.mode == "hanging":
                 while stub.mode == "hanging":

@@ -12,6 +12,8 @@ from ablations.analysis.study import load_study
 from ablations.reporting import wandb_dashboard
 from ablations.reporting.report import write_report
 from ablations.reporting.wandb_dashboard import publish, save, specification, workspace
+from ablations.store.files import read_json, write_json
+from ablations.store.manifest import MANIFEST as MANIFEST_FILE
 from tests.helpers.fabricated import Plan, fabricate
 from tests.helpers.wandb_reader import records, rows
 from tests.helpers.wandb_stub import ENTITY, KEY, MANIFEST, Stub, StubArtifact
@@ -80,6 +82,29 @@ def test_the_dashboard_compares_the_grid(sweep: tuple[Path, Path]) -> None:
     assert text["value"] == "# the report\n| AP |"  # W&B cannot show the report's own files
     (runs,) = spec["spec"]["section"]["runSets"]
     assert runs["filters"]["filters"][0]["value"] == ["digits"]
+
+
+@pytest.mark.parametrize("name", ["lr=0.1", "it's", "a<=b and c", 'say "x"', "back\\slash", "ü 😀"])
+def test_a_sweep_of_any_name_is_filtered_by_it(sweep: tuple[Path, Path], name: str) -> None:
+    work_dir = sweep[0]
+    manifest = read_json(work_dir / MANIFEST_FILE)
+    write_json(work_dir / MANIFEST_FILE, manifest | {"sweep": name})
+    spec = specification(workspace(load_study([work_dir]), "", "me"))
+    (runs,) = spec["spec"]["section"]["runSets"]
+    assert runs["filters"]["filters"][0]["value"] == [name]
+    assert spec["name"].endswith(": comparison")
+
+
+def test_two_sweeps_have_a_dashboard_too(sweep: tuple[Path, Path]) -> None:
+    """wandb takes no ``+`` in its name."""
+    work_dir = sweep[0]
+    other = work_dir.parent / "other"
+    shutil.copytree(work_dir, other)
+    write_json(other / MANIFEST_FILE, read_json(other / MANIFEST_FILE) | {"sweep": "other"})
+    spec = specification(workspace(load_study([work_dir, other]), "", "me"))
+    assert spec["name"] == "digits and other: comparison"
+    (runs,) = spec["spec"]["section"]["runSets"]
+    assert runs["filters"]["filters"][0]["value"] == ["digits", "other"]
 
 
 def test_without_a_server_there_is_a_run_and_a_specification(

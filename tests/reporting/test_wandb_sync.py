@@ -1,6 +1,7 @@
 """Uploading offline runs with the real client to a service on the loopback interface."""
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -160,6 +161,38 @@ def test_what_the_server_does_not_take_is_told_and_sent_the_next_time(
         use(stub, monkeypatch)
         assert sync([tmp_path]).sent == [run]
         assert len(stub.runs[run].rows) == 5
+
+
+@pytest.mark.wandb
+def test_a_server_that_takes_its_time_gets_every_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: None
+) -> None:
+    """As a healthy one seems on a busy machine. Requests had ten seconds before."""
+    for part in ("GRAPHQL", "FILE_STREAM", "FILE_TRANSFER"):
+        for name in ("RETRY_MAX", "RETRY_WAIT_MAX_SECONDS", "TIMEOUT_SECONDS"):
+            monkeypatch.delenv(f"WANDB_X_{part}_{name}")
+    for trial in ("aaaaaaaaaaaa", "bbbbbbbbbbbb"):
+        write_run(tmp_path, trial)
+    with Stub(delay=12.0) as stub:
+        use(stub, monkeypatch)
+        outcome = sync([tmp_path])
+    assert outcome.failed == {}
+    assert sorted(outcome.sent) == ["gamma_alpha-aaaaaaaaaaaa", "gamma_alpha-bbbbbbbbbbbb"]
+    assert [len(run.rows) for run in stub.runs.values()] == [5, 5]
+
+
+def test_an_attempt_in_another_time_zone_is_newer_although_its_name_is_not(
+    tmp_path: Path,
+) -> None:
+    """Attempts: one in Tokyo, then one in New York, whose clock is thirteen hours behind."""
+    folder = trial_folder(tmp_path, "aaaaaaaaaaaa") / "wandb"
+    attempts = {"20260102_090000": 1_000_000_000.0, "20260101_200500": 1_000_000_300.0}
+    for name, changed in attempts.items():
+        file = folder / f"offline-run-{name}-s" / "run-s-a.wandb"
+        file.parent.mkdir(parents=True)
+        file.touch()
+        os.utime(file, (changed, changed))
+    assert [part.file.parent.name for part in parts(tmp_path)] == ["offline-run-20260101_200500-s"]
 
 
 def test_the_newest_part_of_each_trial_is_the_one_that_counts(tmp_path: Path) -> None:

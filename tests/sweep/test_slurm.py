@@ -1,6 +1,8 @@
 """What only Slurm does: queues, preemption, time limits, cancelled jobs and dead nodes."""
 
 import io
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from ablations.sweep.errors import UsageError
 from ablations.sweep.launchers.launcher import Launch
 from ablations.sweep.launchers.local import LocalLauncher
 from ablations.sweep.launchers.slurm.launcher import SlurmLauncher
-from ablations.sweep.launchers.slurm.queue import cancel, jobs, submissions
+from ablations.sweep.launchers.slurm.queue import Submission, cancel, jobs, submissions
 from ablations.sweep.launchers.slurm.settings import Settings
 from ablations.sweep.overview import show
 from tests.helpers.slurm_cluster import NODES, SlurmCluster
@@ -268,6 +270,73 @@ def test_status_and_submission_with_the_cluster_down(cluster: SlurmCluster, tmp_
         cluster.start_controller()
     launcher.follow(job, ignore)
     assert by_name(job)["trial"].state == "finished"
+
+
+def test_a_controller_that_is_away_in_the_middle_costs_nothing(
+    cluster: SlurmCluster, tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    """It is away right after the submission, and again while trials run and die."""
+    job = plan(
+        tmp_path / "sweep",
+        {"dies": {"steps": 30, "die": [1]}} | {f"trial{i}": {"steps": 60} for i in range(3)},
+    )
+
+    submitted, away = threading.Event(), threading.Event()
+
+    class Held(SlurmLauncher):
+        """Asks Slurm nothing after its submission until the controller is away."""
+
+        def _submit(self, launch: Launch) -> Submission | None:
+            found = super()._submit(launch)
+            submitted.set()
+            assert away.wait(60)
+            return found
+
+    launcher = Held(PLAIN, max_parallel=2, poll=0.5)
+    command = threading.Thread(target=launcher.run, args=(job, ignore), daemon=True)
+    command.start()
+    assert submitted.wait(60)
+    for seconds in (15, 8):  # squeue itself asks again for some ten seconds
+        cluster.stop_controller()
+        away.set()
+        try:
+            time.sleep(seconds)
+        finally:
+            cluster.start_controller()
+        # Away again while this trial dies, so that it cannot be queued again meanwhile.
+        wait_until_running(cluster, job, "dies", 1)
+    command.join(120)
+    assert not command.is_alive()
+    assert {state.state for state in job.states()} == {"finished"}
+    found = {name: runs(state.folder) for name, state in by_name(job).items()}
+    assert [len(each) for each in found.values()] == [2, 1, 1, 1]
+    errors = capfd.readouterr().err
+    assert "Slurm does not answer" in errors and "Traceback" not in errors
+
+
+def test_more_trials_than_an_array_takes(cluster: SlurmCluster, tmp_path: Path) -> None:
+    names = [f"trial{i}" for i in range(7)]
+    job = plan(tmp_path / "sweep", {name: {"steps": 8} for name in names})
+    out = tmp_path / "report"
+    count = f"ls {job.work_dir}/trials/*/record.json | wc -l > {out}"
+    launcher = SlurmLauncher(PLAIN, max_parallel=2, report=("sh", "-c", count), poll=0.5)
+    with cluster.with_line("MaxArraySize=3"):
+        submitted = launcher.submit(job)
+        assert submitted is not None and len(submitted.jobs) == 3
+        assert [job.id for job in jobs(job.work_dir).values()] == [
+            *(f"{submitted.jobs[0]}_{i}" for i in range(3)),
+            *(f"{submitted.jobs[1]}_{i}" for i in range(3)),
+            submitted.jobs[2],
+        ]
+        assert launcher.submit(job) is None
+        launcher.follow(job, ignore)
+        cluster.wait_for(out.exists, 60)
+        cluster.wait_for(lambda: not cluster.jobs(), 30)
+    assert {state.state for state in job.states()} == {"finished"}
+    found = [runs(state.folder) for state in job.states()]
+    assert [len(each) for each in found] == [1] * 7
+    assert most_at_once([run for each in found for run in each]) == 2
+    assert out.read_text().strip() == "7"
 
 
 @pytest.mark.parametrize("processes", [1, 2])

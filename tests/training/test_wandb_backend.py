@@ -22,6 +22,7 @@ from ablations.store.record import Record
 from ablations.training import wandb_backend
 from ablations.training.wandb_backend import RunWriter, TrialRunBackend, close_run
 from ablations.training.wandb_backend import loss_cdf as chart_cdf
+from ablations.training.wandb_client import settings_errors
 from tests.helpers.wandb_reader import newest, records, rows, summary
 
 REPOSITORY = Path(__file__).parents[2]
@@ -172,6 +173,37 @@ def test_an_action_that_raises_ends_the_writing_and_nothing_else() -> None:
     writer.write(lambda run: run.append(2))
     writer.close(timeout=5.0)
     assert done == [1]
+
+
+def test_why_a_run_ends_early_is_kept_for_the_sweeps_last_line(
+    trial: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begin(*_: Any) -> None:
+        raise ValueError("no such\nproject")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(wandb_backend, "_begin", begin)
+        _, runner = backend_of(trial)
+        close_run(runner, "finished", RECORD)
+    assert (trial / "wandb" / "problem.txt").read_text() == "ValueError: no such project"
+    _, runner = backend_of(trial)  # the next attempt
+    close_run(runner, "diverged", RECORD)
+    assert not (trial / "wandb" / "problem.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("WANDB_CONSOLE", "loud"), ("WANDB_INIT_TIMEOUT", "soon"), ("WANDB_RUN_ID", "a/b")],
+)
+def test_any_variable_that_wandb_refuses_is_named_before_a_trial_starts(
+    trial: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    assert settings_errors() == []
+    monkeypatch.setenv(name, value)
+    [line] = settings_errors()
+    assert line.startswith(f"{name} is {value!r}: ") and "\n" not in line
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert settings_errors() == []
 
 
 def test_importing_the_trial_starts_no_service() -> None:

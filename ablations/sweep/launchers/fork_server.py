@@ -15,6 +15,8 @@ import sys
 from collections.abc import Sequence
 from multiprocessing import forkserver
 
+from ablations.machine import keep_sockets_short
+
 CALLS = "ABLATIONS_FORK_SERVER_CALLS"
 """Environment variable that tells ``fork_server_start`` what to call."""
 
@@ -33,6 +35,7 @@ def fork_server(
         modules: to import.
         calls: ``("module:function", argument, ...)`` each, made once, in this order.
     """
+    keep_sockets_short()
     for name in _THREADS:
         os.environ.setdefault(name, "1")
     # Keeps torch.cuda.is_available() from initialising CUDA.

@@ -19,6 +19,7 @@ from ablations.store.lease import LEASE, TIME_TO_LIVE, lease_owner
 from ablations.store.manifest import Entry, trial_folder
 from ablations.store.processes import is_alive
 from ablations.store.states import StateReader, trial_state
+from ablations.store.storage import NO_STORAGE, StorageError, why_not_writable
 from ablations.sweep.launchers.fork_server import fork_server, server_id, wake_server
 from ablations.sweep.launchers.fork_server_start import begin_process
 from ablations.sweep.launchers.launcher import (
@@ -111,6 +112,7 @@ class LocalLauncher:
 
         Raises:
             KeyboardInterrupt: on Ctrl-C or SIGTERM, after every trial has saved its state.
+            StorageError: a trial could not write its files; the others have been stopped.
         """
         reader = StateReader(launch.work_dir, launch.entries)
         running: list[_Running] = []
@@ -156,7 +158,16 @@ class LocalLauncher:
             watch(reader.read())
 
     def _again(self, launch: Launch, trial: _Running, attempts: int) -> bool:
-        """Whether a trial that has ended is to run again in this command."""
+        """Whether a trial that has ended is to run again in this command.
+
+        Raises:
+            StorageError: it could not write its files, and neither could any other.
+        """
+        if trial.exit_code not in (0, 130):
+            folder = trial_folder(launch.work_dir, trial.entry.id)
+            why = why_not_writable(folder)
+            if why or trial.exit_code == NO_STORAGE:
+                raise StorageError(why or f"{folder} could not be written")
         state = record_death(launch.work_dir, trial.entry, trial.exit_code, trial.why)
         if state.state == "running":  # another process has it by now
             return True
@@ -248,7 +259,8 @@ def _stop(launch: Launch, running: list[_Running]) -> None:
                 process.kill()
                 process.join(_POLL)
         for trial in running:
-            record_death(launch.work_dir, trial.entry, trial.exit_code)
+            with contextlib.suppress(OSError):  # the disk may be full
+                record_death(launch.work_dir, trial.entry, trial.exit_code)
 
 
 def _wake(work_dir: Path, entry: Entry, others: dict[str, _Silence]) -> None:

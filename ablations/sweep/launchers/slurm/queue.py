@@ -1,10 +1,13 @@
 """The jobs of a sweep: which wait or run, and how the others ended."""
 
+import re
 import subprocess
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from submitit.slurm.slurm import SlurmInfoWatcher
 
@@ -14,6 +17,17 @@ from ablations.store.states import TrialState, trial_state
 from ablations.store.status import update_status
 
 FOLDER = "slurm"
+PATIENCE = 600.0  # seconds of silence after which a command no longer waits for Slurm
+ANSWER = 60.0  # seconds that one of Slurm's commands may take
+
+T = TypeVar("T")
+
+# What Slurm's commands say when the controller is down, starting or too busy.
+_SILENT = re.compile(
+    "unable to contact|timed out|connect(ion)? fail|connection refused|zero bytes were transmitted|"
+    "temporarily un|standby mode",
+    re.IGNORECASE,
+)
 
 _LIVE = {
     *("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "CONFIGURING"),
@@ -34,19 +48,35 @@ class SlurmDownError(RuntimeError):
     """Slurm does not answer; the message is its own."""
 
 
+class NoSlurmError(SlurmDownError):
+    """Slurm is not installed here: no use in asking again."""
+
+
 @dataclass(frozen=True)
 class Submission:
-    """One job array: ``trials`` are in the order of its tasks."""
+    """What one command has submitted: ``trials`` are in the order of their tasks.
+
+    It is one job array, or several where Slurm takes none of that size. Then each has ``size``
+    tasks, and the last what is left.
+    """
 
     path: Path
-    job: str
+    jobs: list[str]
     trials: list[str]
+    size: int
     report: str = ""
     settled: bool = False  # its jobs have ended, and their reasons are in the trials' status
 
+    @property
+    def job(self) -> str:
+        """The jobs as text."""
+        return ", ".join(self.jobs)
+
     def job_id(self, index: int) -> str:
         """Slurm's name for the task of a trial; submitit makes no array of a single one."""
-        return f"{self.job}_{index}" if len(self.trials) > 1 else self.job
+        number, task = divmod(index, self.size)
+        alone = len(self.trials[number * self.size : (number + 1) * self.size]) == 1
+        return self.jobs[number] if alone else f"{self.jobs[number]}_{task}"
 
 
 @dataclass(frozen=True)
@@ -74,10 +104,15 @@ def submissions(work_dir: Path) -> list[Submission]:
     found = []
     for path in sorted(paths, key=number_of):
         value = read_json(path)
-        if value.get("job"):
-            names = {"job", "trials", "report", "settled"}
-            kept = {key: item for key, item in value.items() if key in names}
-            found.append(Submission(path, **kept))
+        try:
+            jobs = value.get("jobs") or ([value["job"]] if value.get("job") else [])
+            size = value.get("size") or len(value["trials"])
+            trials = value["trials"][: size * len(jobs)]  # the command may have been killed
+            more = value.get("report", ""), value.get("settled", False)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is no submission: {error!r}") from error
+        if jobs:
+            found.append(Submission(path, jobs, trials, size, *more))
     return found
 
 
@@ -98,8 +133,8 @@ def jobs(work_dir: Path, only_open: bool = False) -> dict[str, SlurmJob]:
     queue = _queue()
     forgotten = [each for each in known if not _is_listed(each, queue)]
     watcher = SlurmInfoWatcher()
-    for each in forgotten:
-        watcher.register_job(each.job)
+    for job in (job for each in forgotten for job in each.jobs):
+        watcher.register_job(job)
     if forgotten:
         watcher.update()
     found = {}
@@ -125,21 +160,80 @@ def _word(state: str) -> str:
 
 def _queue() -> dict[str, SlurmJob]:
     """The user's jobs that the controller still lists, by id."""
-    listed = _slurm("squeue", "--me", "-h", "-r", "-t", "all", "-o", "%i|%T|%R")
+    listed = answer("squeue", "--me", "-h", "-r", "-t", "all", "-o", "%i|%T|%R")
     rows = [line.split("|", 2) for line in listed.splitlines()]
     return {id: SlurmJob(id, _word(state), detail.strip("()")) for id, state, detail in rows}
 
 
-def _slurm(*command: str) -> str:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    except FileNotFoundError:
-        raise SlurmDownError(f"{command[0]} is not installed here") from None
-    except subprocess.TimeoutExpired:
-        raise SlurmDownError(f"{command[0]} did not answer within a minute") from None
+def answer(*command: str) -> str:
+    """What one of Slurm's commands prints.
+
+    Raises:
+        SlurmDownError: it fails.
+    """
+    done = ask(*command)
     if done.returncode:
         raise SlurmDownError(" ".join(done.stderr.split()) or f"{command[0]} failed")
     return done.stdout
+
+
+def ask(*command: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run one of Slurm's commands, with ``text`` as its input; it may have refused.
+
+    Raises:
+        SlurmDownError: the controller does not answer, or the command is not installed.
+    """
+    try:
+        done = subprocess.run(
+            command, input=text, capture_output=True, text=True, check=False, timeout=ANSWER
+        )
+    except FileNotFoundError:
+        raise NoSlurmError(f"{command[0]} is not installed here") from None
+    except subprocess.TimeoutExpired:
+        raise SlurmDownError(f"{command[0]} did not answer within {ANSWER:g} s") from None
+    if done.returncode and is_silence(done.stderr):
+        raise SlurmDownError(" ".join(done.stderr.split()))
+    return done
+
+
+def is_silence(message: str) -> bool:
+    """Whether Slurm's error message says that nobody answered, and not that it refuses."""
+    return _SILENT.search(message) is not None
+
+
+def patiently(
+    question: Callable[[], T], seconds: float, said: str = "asking again", pause: float = 5.0
+) -> T:
+    """``question()``, asked again for some ``seconds`` while Slurm does not answer.
+
+    Raises:
+        SlurmDownError: it has not answered.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return question()
+        except NoSlurmError:
+            raise
+        except SlurmDownError as error:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise
+            if said:
+                print(f"Slurm does not answer ({error}); {said}", file=sys.stderr, flush=True)
+        said = ""
+        time.sleep(min(pause, left))
+
+
+def largest_array() -> int | None:
+    """How many tasks a job array may have; ``None`` if Slurm does not say.
+
+    Raises:
+        SlurmDownError: Slurm does not answer.
+    """
+    text = ask("scontrol", "show", "config").stdout
+    found = re.findall(r"^MaxArraySize\s*=\s*(\d+)|max_array_tasks=(\d+)", text, re.MULTILINE)
+    return min((max(1, int(size or tasks)) for size, tasks in found), default=None)
 
 
 def settle(work_dir: Path) -> None:
@@ -169,11 +263,11 @@ def cancel(work_dir: Path) -> list[str]:
     """
     known = submissions(work_dir)
     queue = _queue() if known else {}
-    names = [name for each in known for name in (each.job, each.report) if name]
+    names = [name for each in known for name in (*each.jobs, each.report) if name]
     live = {id.partition("_")[0] for id, job in queue.items() if job.live}
     found = [name for name in names if name in live]
     if found:
-        _slurm("scancel", *found)
+        answer("scancel", *found)
     return found
 
 
@@ -190,11 +284,12 @@ def wait_while_completing(work_dir: Path, seconds: float = 60.0) -> None:
 
 
 def goes_on(work_dir: Path, states: Sequence[TrialState]) -> bool:
-    """Whether some unfinished trial waits or runs; also True if Slurm does not answer."""
-    try:
-        queued = live_trials(work_dir)
-    except SlurmDownError:
-        return True
+    """Whether some unfinished trial waits or runs.
+
+    Raises:
+        SlurmDownError: Slurm does not answer.
+    """
+    queued = live_trials(work_dir)
     return any(
         state.state == "running" or state.entry.id in queued
         for state in states

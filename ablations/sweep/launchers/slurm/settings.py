@@ -43,10 +43,12 @@ def load_settings(path: Path | None, options: Mapping[str, Any]) -> Settings:
     values: dict[str, Any] = {}
     if path is not None:
         try:
-            values = tomllib.loads(path.read_text())
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise UsageError(f"{path} does not exist") from None
-        except tomllib.TOMLDecodeError as error:
+        except OSError as error:
+            raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+        except (ValueError, RecursionError) as error:  # ValueError: also bytes that are no UTF-8
             raise UsageError(f"{path} is not TOML: {error}") from None
     values |= options
     kinds = get_type_hints(Settings)
@@ -62,6 +64,8 @@ def load_settings(path: Path | None, options: Mapping[str, Any]) -> Settings:
         kind: Any = list if kinds[key] == list[str] else kinds[key]
         if not isinstance(value, kind) or isinstance(value, bool):
             wrong.append(f"{key} is {value!r}; it must be {_KINDS[kind]}")
+        elif bad := [text for text in _texts(value) if not _is_line(text)]:
+            wrong.append(f"{key} has {bad[0]!r}; it must be one line of text")
         elif kind is int and value < (0 if key in ("requeues", "gpus_per_process") else 1):
             wrong.append(f"{key} is {value}; it must be more")
     wrong += [
@@ -84,6 +88,15 @@ def load_settings(path: Path | None, options: Mapping[str, Any]) -> Settings:
     if wrong:
         raise UsageError("; ".join(wrong))
     return settings
+
+
+def _texts(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value] if isinstance(value, str) else []
+
+
+def _is_line(text: Any) -> bool:
+    """Whether this adds one line to a script, and not another option of ``sbatch``."""
+    return isinstance(text, str) and text.replace("\t", " ").isprintable()
 
 
 _KINDS = {str: "text", int: "a whole number", list: "a list of texts"}

@@ -27,10 +27,14 @@ from ablations.store.lease import TIME_TO_LIVE
 from ablations.store.manifest import Entry, trial_folder
 from ablations.store.states import trial_state
 from ablations.store.status import read_status, update_status
+from ablations.store.storage import NO_STORAGE
 from ablations.sweep.launchers.launcher import MAX_ATTEMPTS, call_entry_point, record_death
 from ablations.sweep.launchers.slurm.queue import (
+    PATIENCE,
     SlurmDownError,
+    answer,
     number_of,
+    patiently,
     settle,
     wait_while_completing,
 )
@@ -109,22 +113,23 @@ def _check_plan(submission: Path, check: str, folder: Path) -> None:
         sys.exit(REFUSED)
 
 
-def after(submission: Path, exit_code: int, seconds: int) -> int:
+def after(submission: Path, exit_code: int, seconds: int, offset: int = 0) -> int:
     """Write down how a trial's processes ended, and requeue the trial if it can continue.
 
     Args:
         submission: the file of the submission.
         exit_code: of srun, not 0.
         seconds: since the batch script began.
+        offset: of the array's first trial in the submission, which may have several arrays.
 
     Returns:
         The exit status of the batch script, ``exit_code``.
     """
     value = read_json(submission)
-    trial = value["trials"][int(os.environ.get("SLURM_ARRAY_TASK_ID", 0))]
+    trial = value["trials"][offset + int(os.environ.get("SLURM_ARRAY_TASK_ID", 0))]
     work_dir = submission.parents[1]
     before = trial_state(work_dir, _entry(trial))
-    over = exit_code == ELSEWHERE or before.state not in ("pending", "interrupted")
+    over = exit_code in (ELSEWHERE, NO_STORAGE) or before.state not in ("pending", "interrupted")
     if over or read_json(_check_file(submission)):  # a refused plan stays refused
         return exit_code
     # A trial that saved its state and stopped has written so, whatever its other processes did.
@@ -157,10 +162,10 @@ def _requeue(folder: Path, reason: str, kind: str, most: int) -> None:
     update_status(
         folder, state="interrupted", reason=f"{reason}; requeued", requeues=[*noted, this]
     )
-    done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
-    if done.returncode:
-        words = " ".join(done.stderr.split())
-        update_status(folder, state="interrupted", reason=f"{reason}; cannot be requeued: {words}")
+    try:
+        patiently(lambda: answer("scontrol", "requeue", job), PATIENCE)
+    except SlurmDownError as error:
+        update_status(folder, state="interrupted", reason=f"{reason}; cannot be requeued: {error}")
 
 
 def write_report(work_dir: str, command: Sequence[str]) -> None:
@@ -181,4 +186,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "port":
         print(free_port())
     else:
-        sys.exit(after(Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])))
+        sys.exit(after(Path(sys.argv[2]), *map(int, sys.argv[3:])))
