@@ -30,7 +30,7 @@ from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from ablations.analysis.comparisons import ALPHA
 from ablations.analysis.spreads import Spreads, spreads
@@ -138,7 +138,7 @@ def after_look(
     tested = before.active[rows] & present
     now_apart = apart | (tested & (found.p <= ALPHA))
     now_within = within | (tested & (found.p_within <= ALPHA) & ~now_apart)
-    undecided: Flags = np.array(present & ~now_apart & ~now_within)
+    undecided = np.array(present & ~now_apart & ~now_within)
     undecided[np.arange(len(rows)), found.reference] = False
     left = undecided.any(axis=1, keepdims=True)
     if question == "best":  # whoever may be the best goes on: the others are compared with it
@@ -304,12 +304,12 @@ def _tail(t: Floats, df: Floats) -> Floats:
     """Student's upper tail; 1 where there is nothing to test."""
     some = np.isfinite(t) | np.isinf(t)
     with np.errstate(invalid="ignore"):
-        found = stats.t.sf(np.where(some, t, 0.0), np.where(df > 0, df, 1.0))
+        found = special.stdtr(np.where(df > 0, df, 1.0), np.where(some, -t, 0.0))
     return np.where(some & (df > 0), found, 1.0)
 
 
 def _quantile(tail: Floats, df: Floats) -> Floats:
-    return np.where(df > 0, stats.t.isf(tail, np.where(df > 0, df, 1.0)), np.nan)
+    return np.where(df > 0, -special.stdtrit(np.where(df > 0, df, 1.0), tail), np.nan)
 
 
 def _holm(p: Floats, family: NDArray[np.int64], times: NDArray[np.int64] | int) -> Floats:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import special
 
 from ablations.analysis.variances import FEWEST, LENT, NOISIER
 
@@ -97,7 +97,7 @@ def _noisier(values: Floats) -> tuple[Floats, NDArray[np.bool_]]:
         width = known.any(axis=-2).sum(axis=-1)[..., None]
         rest_df = known.sum(axis=(-1, -2))[..., None] - n - (cells - 1) - (width - 1)
         ratio = (own / own_df) / (np.maximum(total - own, 0.0) / rest_df)
-        tail = stats.f.sf(ratio, np.maximum(own_df, 1), np.maximum(rest_df, 1))
+        tail = special.fdtrc(np.maximum(own_df, 1), np.maximum(rest_df, 1), ratio)
     return effect, (cells >= FEWEST) & (own_df > 0) & (rest_df > 0) & (tail < NOISIER)
 
 
