@@ -32,7 +32,8 @@ def write_sweep(
 ) -> None:
     """Write the manifest, the annotations and a folder for each trial into the work directory.
 
-    Trials that the request's sources have are copied from there.
+    Trials that the request's sources have are copied from there. An empty ``command`` is not noted:
+    that of a later round of one that is.
     """
     work_dir = request.work_dir
     _keep_annotations(work_dir, data)
@@ -42,7 +43,9 @@ def write_sweep(
         "machine": machine.description(),
     }
     manifest = _manifest(request)
-    write_manifest(work_dir, replace(manifest, commands=[*manifest.commands, this]))
+    if command:
+        manifest = replace(manifest, commands=[*manifest.commands, this])
+    write_manifest(work_dir, manifest)
     if request.sources:
         _take_over(request, data, say)
     _write_trials(request, data)
@@ -77,7 +80,8 @@ def _manifest(request: Request) -> Manifest:
         entry for entry in request.entries() if (entry.id, entry.label, entry.seed) not in known
     ]
     grid = request.grid.describe()
-    return replace(manifest, grid=grid, trials=[*manifest.trials, *added])
+    decide = manifest.decide or request.decide
+    return replace(manifest, grid=grid, trials=[*manifest.trials, *added], decide=decide)
 
 
 def _take_over(request: Request, data: dict[str, Any], say: Callable[[str], None]) -> None:

@@ -48,6 +48,8 @@ class SlurmLauncher:
         report: the command that the dependent job runs when the array has ended.
         wait: follow the trials to their end instead of returning when they are queued.
         poll: seconds between questions to Slurm.
+        next_round: the command that the dependent job runs instead if every planned trial is
+            done then: it submits the next round of a sequential sweep, or writes the report.
     """
 
     trains_here = False
@@ -58,6 +60,7 @@ class SlurmLauncher:
     report: Sequence[str] = ()
     wait: bool = False
     poll: float = POLL
+    next_round: Sequence[str] = ()
 
     def hand_over(self, launch: Launch) -> str | None:
         """Submit the trials and return, unless ``wait`` is set; see ``Launcher``."""
@@ -68,7 +71,8 @@ class SlurmLauncher:
         if submission is not None:
             lines = [f"submitted {len(submission.trials)} trials as Slurm job {submission.job}"]
             if submission.report:
-                lines.append(f"job {submission.report} writes the report when they have ended")
+                then = "goes on with the next round" if self.next_round else "writes the report"
+                lines.append(f"job {submission.report} {then} when they have ended")
         status = f"{command('status')} {launch.work_dir}"
         return "\n".join([*lines, f"follow: {status}", f"cancel: {status} --cancel"])
 
@@ -122,7 +126,7 @@ class SlurmLauncher:
             array.update_parameters(dependency=f"afterany:{':'.join(earlier)}")
         report = self._report_job(launch)
         _check(array, tasks=len(todo))
-        if self.report:
+        if self.report or self.next_round:
             _check(report)
         value: dict[str, Any] = {
             "trials": todo,
@@ -138,11 +142,14 @@ class SlurmLauncher:
             ]
         value["job"] = tasks[0].job_id.partition("_")[0]
         write_json(path, value)
-        if self.report:
+        if self.report or self.next_round:
             report.update_parameters(dependency=f"afterany:{value['job']}")
             with _slurm_errors():
                 last = report.submit(
-                    write_report, str(launch.work_dir.absolute()), list(self.report)
+                    write_report,
+                    str(launch.work_dir.absolute()),
+                    list(self.report),
+                    list(self.next_round),
                 )
             value["report"] = last.job_id
             write_json(path, value)
