@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from ablations.analysis.comparisons import ALPHA
+from ablations.analysis.seeds import ALPHA
 from ablations.analysis.spreads import Spreads, spreads
 
 Question = Literal["best", "baseline"]

@@ -7,6 +7,8 @@ after a ``!``. Numbers are compared as numbers. A cell without a coordinate has 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ablations.store.states import TrialState
+
 ONLY = "cells with these coordinates: gamma=2 '!alpha=0.75'; a value twice: either"
 
 
@@ -46,6 +48,19 @@ def choose(terms: Sequence[str], points: Sequence[Mapping[str, Any]]) -> list[in
     if not kept:
         raise ValueError(f"--only {' '.join(terms)}: no cell is left")
     return kept
+
+
+def chosen(terms: Sequence[str], states: Sequence[TrialState]) -> list[TrialState]:
+    """The ``states`` of the cells that the terms choose.
+
+    Raises:
+        ValueError: as ``choose``.
+    """
+    if not terms:
+        return list(states)
+    points = {state.entry.label: state.entry.point for state in states}
+    kept = {list(points)[index] for index in choose(terms, list(points.values()))}
+    return [state for state in states if state.entry.label in kept]
 
 
 def text_of(value: Any) -> str:
