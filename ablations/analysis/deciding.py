@@ -126,9 +126,8 @@ def after_look(
 ) -> Progress:
     """The progress after a look at ``values`` [sweeps, cells, seeds or more], at which the active
     cells have ``look.seeds`` seeds; what the others have beyond their own seeds is ignored."""
-    going = before.active.any(axis=1)
     have = np.where(before.active, look.seeds, before.have)
-    rows = np.flatnonzero(going)
+    rows = np.flatnonzero(before.active.any(axis=1))
     if not len(rows):
         return before
     mine = np.arange(look.seeds) < have[rows][..., None]
@@ -138,8 +137,8 @@ def after_look(
     tested = before.active[rows] & present
     now_apart = apart | (tested & (found.p <= ALPHA))
     now_within = within | (tested & (found.p_within <= ALPHA) & ~now_apart)
-    undecided = np.array(present & ~now_apart & ~now_within)
-    undecided[np.arange(len(rows)), found.reference] = False
+    others = np.arange(values.shape[1]) != found.reference[:, None]
+    undecided = present & ~now_apart & ~now_within & others
     left = undecided.any(axis=1, keepdims=True)
     if question == "best":  # whoever may be the best goes on: the others are compared with it
         active = present & ~now_apart & left

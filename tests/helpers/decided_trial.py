@@ -1,9 +1,9 @@
 """A sweep whose trials train nothing and whose AP is planted, for tests of sequential sweeps.
 
 ``python -m tests.helpers.decided_trial FLAGS`` is ``sweep FLAGS`` with such trials. A trial's AP is
-40 + its cell's effect + a shift of its seed + a little noise. ``fates.json`` in the current folder
-may hold ``{"effects": {label: AP}, "fates": {"label seed": "failed" | "diverged"}, "steps": N}``;
-a trial takes as many steps of a tenth of a second and saves each.
+40 + its cell's effect + a shift of its seed + a little noise. ``fates.json`` beside the work
+directory may hold ``effects`` (label -> AP), ``fates`` ("label seed" -> "failed" or "diverged") and
+``steps``: a trial takes so many of a tenth of a second and saves each.
 """
 
 import os
@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ablations.commands import sweep
 from ablations.store.files import read_json, write_json
 from ablations.store.lease import Lease
 from ablations.store.manifest import trial_folder
@@ -25,7 +24,7 @@ from ablations.sweep.entry_points import EntryPoints
 from ablations.sweep.launchers.launcher import Launch, Watch
 
 ME = "tests.helpers.decided_trial"
-FATES = Path("fates.json")
+FATES = "fates.json"
 NOISE = 0.1
 
 GRID = """
@@ -56,7 +55,7 @@ def main(folder: str) -> None:
 
 def attempt(folder: Path, told: Sequence[int] = ()) -> int:
     """Run the trial until it ends or is ``told`` to stop; returns its exit status."""
-    planned, asked = read_json(folder / TRIAL), read_json(FATES) or {}
+    planned, asked = read_json(folder / TRIAL), read_json(folder.parents[2] / FATES) or {}
     label, seed = planned["label"], int(planned["seed"])
     status = read_json(folder / STATUS) or {}
     attempts = [*status.get("attempts", []), {"started": "2026-05-04T10:00:00+00:00"}]
@@ -142,6 +141,8 @@ class InlineLauncher:
 
 def prepare(arguments: list[str]) -> None:
     """Make ``sweep`` run such trials, in this process and until it ends."""
+    from ablations.commands import sweep  # a trial does without it
+
     sweep.TRAINING = EntryPoints(f"{ME}:main", *[f"{ME}:nothing"] * 6)
     sweep.preflight = sweep.preflight_without_torch = checked
     own = [sys.executable, "-m", ME]
@@ -150,5 +151,7 @@ def prepare(arguments: list[str]) -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("WANDB_MODE", "disabled")
+    from ablations.commands.sweep import main as sweep_main
+
     prepare(sys.argv[1:])
-    sys.exit(sweep.main(sys.argv[1:]))
+    sys.exit(sweep_main(sys.argv[1:]))

@@ -25,7 +25,7 @@ def test_which_cells_are_out_since_which_seed_at_what_p(
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("decides: best, margin 0.05 AP, at most 5 seeds") for line in lines)
     [row] = [line for line in lines if line.startswith("C ")]
-    assert row.split()[:5] == ["C", "3", "out", "seed", "3"]
+    assert row.split()[:5] == ["C", "2", "out", "seed", "2"]
     assert "over: " in lines[-1]
 
 
