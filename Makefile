@@ -16,8 +16,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 # Each step leaves a stamp, so that an interrupted set-up goes on where it stopped.
 STEP := .venv/.step
 
-.PHONY: setup sweep test test-all pretrained lint interval-coverage cost-per-conclusion bench-losses \
-    bench-resampling bench-sweep bench-harness bench-launch bench-wandb chaos clean
+.PHONY: setup sweep test test-all pretrained lint interval-coverage cost-per-conclusion \
+    bench-deciding bench-losses bench-resampling bench-sweep bench-harness bench-launch bench-wandb \
+    chaos fuzz clean
 
 setup: $(STEP)-project
 
@@ -51,6 +52,10 @@ interval-coverage: setup
 # How many trials it takes to show a difference of 1 AP, from the committed sweep's trials.
 cost-per-conclusion: setup
 	$(BIN)/python -m benchmarks.cost_per_conclusion reports/published/gamma_alpha/trials.csv reports/benchmarks/conclusions.md
+
+# Sequential designs (--decide) against fixed ones, by simulation and on the committed sweeps.
+bench-deciding: setup
+	$(MEASURE).deciding reports/benchmarks/deciding.md
 
 # The losses side by side with their rivals: ratios first.
 bench-losses: setup

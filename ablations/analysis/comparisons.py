@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ablations.analysis.image_bootstrap import Resamples, mean_over
 from ablations.analysis.seeds import (
+    ALPHA,
     adjusted_means,
     half_width,
     holm,
@@ -23,7 +24,6 @@ from ablations.analysis.seeds import (
 from ablations.analysis.study import Study
 from ablations.analysis.variances import moderate, noisier_cells
 
-ALPHA = 0.05
 MOST_PAIRS = 20_000
 """Pairs of cells to compare all of: those of 200 cells. Beyond, each cell is compared with the best
 one alone."""

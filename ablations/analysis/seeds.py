@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 CONFIDENCE = 0.95
+ALPHA = 0.05
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """A study: the trials of one or several sweeps, grouped into the cells of a grid."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,8 +8,10 @@ from typing import Any
 import pandas as pd
 
 from ablations.analysis import paper
+from ablations.analysis.decisions import Decisions, decide, outcomes, read_design
 from ablations.analysis.frames import Sweeps, point_columns, read_sweeps, trial_frame
 from ablations.analysis.merge import merge_sweeps
+from ablations.store.choosing import chosen
 from ablations.store.manifest import Manifest
 from ablations.store.states import TrialState
 
@@ -32,6 +34,9 @@ class Study:
     points: dict[str, dict[str, Any]]
     axes: list[str]
     baseline: str | None
+    decided: Decisions | None = None  # of a sequential sweep, over all of its cells
+    only: tuple[str, ...] = ()  # terms that chose the cells, of the ``whole`` number
+    whole: int = 0
 
     @property
     def finished(self) -> pd.DataFrame:
@@ -66,18 +71,25 @@ class Study:
         return None
 
 
-def load_study(work_dirs: Iterable[Path], baseline: str | None = None) -> Study:
+def load_study(
+    work_dirs: Iterable[Path], baseline: str | None = None, only: Sequence[str] = ()
+) -> Study:
     """Read and merge sweeps into one study.
 
     Args:
         work_dirs: work directories of the sweeps.
         baseline: label of the cell to compare with; by default the grid's own, or else plain CE,
             where there is one.
+        only: terms that choose cells (``store.choosing``); all by default.
 
     Raises:
-        ValueError: a folder is no sweep, the sweeps do not fit together, or there is no such label.
+        ValueError: a folder is no sweep, the sweeps do not fit together, there is no such label, or
+            ``only`` is not valid.
     """
     sweeps: Sweeps = merge_sweeps(read_sweeps(work_dirs))
+    decided = _decided(sweeps)
+    whole = len({state.entry.label for _, trials_of in sweeps for state in trials_of})
+    sweeps = _only(sweeps, only)
     trials = trial_frame(sweeps)
     states = [state for _, trials_of in sweeps for state in trials_of]
     points = {state.entry.label: state.entry.point for state in states}
@@ -90,7 +102,38 @@ def load_study(work_dirs: Iterable[Path], baseline: str | None = None) -> Study:
     if baseline is None:
         baseline = next((label for label in labels if is_plain_ce(label, points[label])), None)
     axes = list(point_columns(points.values()).values())
-    return Study([m for m, _ in sweeps], states, trials, labels, points, axes, baseline)
+    manifests = [manifest for manifest, _ in sweeps]
+    return Study(
+        *(manifests, states, trials, labels, points, axes, baseline, decided, tuple(only), whole)
+    )
+
+
+def _only(sweeps: Sweeps, only: Sequence[str]) -> Sweeps:
+    """The sweeps with the trials of the cells that the terms choose."""
+    every = [state for _, states in sweeps for state in states]
+    kept = {id(state) for state in chosen(only, every)}
+    return [
+        (manifest, [state for state in states if id(state) in kept]) for manifest, states in sweeps
+    ]
+
+
+def _decided(sweeps: Sweeps) -> Decisions | None:
+    """The state of a sequential sweep; ``None`` for fixed designs.
+
+    Raises:
+        ValueError: a sequential sweep is to be merged with another.
+    """
+    found = [manifest for manifest, _ in sweeps if manifest.decide is not None]
+    if not found:
+        return None
+    if len(sweeps) > 1:
+        names = ", ".join(manifest.sweep for manifest in found)
+        raise ValueError(
+            f"{names}: a sweep with --decide is reported by itself, since its looks and its error "
+            "rate hold for its own trials"
+        )
+    [(manifest, states)] = sweeps
+    return decide(read_design(manifest.decide or {}), outcomes(states))
 
 
 def is_plain_ce(label: str, point: dict[str, Any]) -> bool:

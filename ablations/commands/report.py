@@ -10,6 +10,7 @@ from ablations.commands.output import refuse, until_closed
 from ablations.reporting.page.write import PAGE
 from ablations.reporting.report import write_report
 from ablations.store import wandb_names
+from ablations.store.choosing import ONLY
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -22,11 +23,15 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--out", type=Path, help="the report's folder (default: reports/<name of the sweeps>)"
     )
     parser.add_argument("--baseline", metavar="LABEL", help="cell to compare with (default: CE)")
+    parser.add_argument("--only", nargs="+", default=[], metavar="K=V", help=ONLY)
     parser.add_argument("--open", action="store_true", help=f"open its {PAGE} in a browser")
     parser.add_argument(
         "--wandb", action="store_true", help="upload the runs and the report to W&B"
     )
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.only and options.wandb:
+        parser.error("--only goes without --wandb: the dashboard shows whole sweeps")
+    return options
 
 
 @until_closed
@@ -34,12 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns 0 (written), 1 (not all was uploaded) or 2 (bad input)."""
     options = parse(arguments)
     names = dict.fromkeys(folder.resolve().name for folder in options.work_dirs)
-    out = options.out or Path("reports") / "+".join(names)
+    out = options.out or Path("reports") / "+".join([*names, *(["only"] if options.only else [])])
     try:
         if options.wandb:
             wandb_names.mode()  # or it is refused
             wandb_names.check()
-        path = write_report(options.work_dirs, out, options.baseline)
+        path = write_report(options.work_dirs, out, options.baseline, options.only)
     except (ValueError, OSError) as error:
         refuse(error)
         return 2

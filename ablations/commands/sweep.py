@@ -10,12 +10,14 @@ checkpoint, new seeds are added. Exit status: 0 every trial finished (a diverged
 
 import argparse
 import functools
+import importlib
 import os
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ablations.commands.output import refuse, until_closed
 from ablations.shipped import command
@@ -28,7 +30,7 @@ from ablations.sweep import cli
 from ablations.sweep.display import Display
 from ablations.sweep.entry_points import EntryPoints
 from ablations.sweep.errors import UsageError
-from ablations.sweep.launchers.launcher import Launch
+from ablations.sweep.launchers.launcher import Launch, Launcher
 from ablations.sweep.launchers.stopping import stopped_by_signals
 from ablations.sweep.preflight import preflight, preflight_without_torch
 from ablations.sweep.repair import repair
@@ -40,6 +42,9 @@ from ablations.sweep.work_dir import (
     update_manifest,
     write_sweep,
 )
+
+if TYPE_CHECKING:
+    from ablations.commands.deciding import Rounds
 
 REPORTS = Path("reports")
 UPLOADER = "ablations.reporting.wandb_sync"
@@ -61,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with stopped_by_signals():
             args = cli.parse(arguments)
-            return _run(args)
+            return _run(args, arguments)
     except (UsageError, LeaseHeldError, DamagedRecordError) as error:
         refuse(error)
         return 2
@@ -79,52 +84,131 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _run(args: Any) -> int:
+def _run(args: Any, arguments: Sequence[str] | None) -> int:
     request = cli.resolve(args)
-    check_continues(request)
+    rounds = _rounds(args, request)
+    if rounds is None:
+        check_continues(request)
+    else:
+        request = rounds.request()
     if args.dry_run:
         cli.print_plan(args, request)
+        if rounds is not None and not args.json:
+            deciding().print_next(rounds, cli.trial_seconds(args, request))
         return 0
     os.environ["WANDB_MODE"] = args.wandb  # for the trials, which inherit it
-    launcher = cli.make_launcher(args, TRAINING, report_command(request.work_dir, args.wandb))
+    report = report_command(request.work_dir, args.wandb)
+    then = deciding().next_round_command(arguments) if rounds is not None else ()
+    launcher = cli.make_launcher(args, TRAINING, report, then)
     stop = functools.partial(tell_main_thread, signal.SIGTERM)
     with Lease(request.work_dir, stop):
         repair(request)
         if args.retry_failed:
             set_failed_aside(request)
-        todo = cli.unfinished(request)
-        changed = bool(todo) or update_manifest(request)
-        share = launcher.trains_here and worth_sharing(request, len(todo))
-        if todo:
-            _prepare(request, launcher.trains_here, share, args.check_images)
-            todo = cli.unfinished(request)  # fewer, if some were taken over
-        if todo:
-            print(cli.headline(args, request), flush=True)
-            args.begun = True
-            launch = _launch(request, todo, share)
-            if queued := launcher.hand_over(launch):
-                print(queued)
-                return 0
-            with Display() as display, uploading(request.work_dir, args.wandb, UPLOADER):
-                launcher.run(launch, display)
+        sweep = Sweep(args, launcher)
+        if rounds is None:
+            queued = sweep.run(request)
         else:
-            print(f"all {len(request.trials)} trials of {request.work_dir} are done", flush=True)
+            request, queued = _run_rounds(rounds, sweep)
+        if queued:
+            return 0
     if not args.no_report:
-        _report(request.work_dir, changed)
+        _report(request.work_dir, sweep.changed)
     if args.wandb != "disabled":
         upload(request.work_dir, REPORTS / request.work_dir.name, args.wandb == "online")
-    return cli.print_outcome(request)
+    status = cli.print_outcome(request)
+    if rounds is not None:
+        print(deciding().why(rounds.now()), flush=True)
+    return status
 
 
-def _prepare(request: Request, trains_here: bool, share: bool, check_images: bool) -> None:
-    """Check the plan and write it into the work directory."""
-    if trains_here:
-        checked = preflight(request, TRAINING, share, check_images)
-    else:
-        checked = preflight_without_torch(request, check_images)
-    for line in checked["notes"]:
-        print(line, flush=True)
-    write_sweep(request, checked["data"], command_line())
+@dataclass
+class Sweep:
+    """Runs requests one after another: one for a fixed design, one a round for a sequential one."""
+
+    args: Any
+    launcher: Launcher
+    changed: bool = False  # whether a trial was run, or the manifest changed
+    data: dict[str, Any] | None = None  # of the checked plan
+
+    def run(self, request: Request, known: Sequence[str] = ()) -> bool:
+        """Run the trials that have no record; returns whether a queue has them now.
+
+        Args:
+            request: the trials.
+            known: lines to show beside them.
+        """
+        todo = cli.unfinished(request)
+        self.changed |= bool(todo) or update_manifest(request)
+        share = self.launcher.trains_here and worth_sharing(request, len(todo))
+        if todo:
+            self._prepare(request, share)
+            todo = cli.unfinished(request)  # fewer, if some were taken over
+        if not todo:
+            if not known:
+                done = f"all {len(request.trials)} trials of {request.work_dir} are done"
+                print(done, flush=True)
+            return False
+        print(cli.headline(self.args, request), flush=True)
+        self.args.begun = True
+        launch = _launch(request, todo, share)
+        if queued := self.launcher.hand_over(launch):
+            print(queued)
+            return True
+        mode = self.args.wandb
+        with Display(notes=known) as display, uploading(request.work_dir, mode, UPLOADER):
+            self.launcher.run(launch, display)
+        return False
+
+    def _prepare(self, request: Request, share: bool) -> None:
+        """Check the plan, once, and write it into the work directory."""
+        command = command_line()
+        if self.data is None:
+            images = self.args.check_images
+            if self.launcher.trains_here:
+                checked = preflight(request, TRAINING, share, images)
+            else:
+                checked = preflight_without_torch(request, images)
+            for line in checked["notes"]:
+                print(line, flush=True)
+            self.data = checked["data"]
+            if request.decide and deciding().is_noted(request.work_dir, command):
+                command = []
+        else:
+            command = []
+        write_sweep(request, self.data, command)
+
+
+def _rounds(args: Any, request: Request) -> "Rounds | None":
+    """The rounds of a sequential sweep; ``None`` for a fixed design."""
+    return deciding().rounds(args, request) if args.decide else None
+
+
+def deciding() -> Any:
+    """``ablations.commands.deciding``, which imports scipy: a fixed design does without it."""
+    return importlib.import_module("ablations.commands.deciding")
+
+
+def _run_rounds(rounds: "Rounds", sweep: Sweep) -> tuple[Request, bool]:
+    """Run round after round until the sweep is over, or a round cannot be completed.
+
+    Returns:
+        All trials that were given out, and whether a queue has some of them now.
+    """
+    warned = False
+    while True:
+        request, found = rounds.request(), rounds.now()
+        if not warned and (line := deciding().unresolved_line(found)):
+            print(line, flush=True)
+            warned = True
+        if not found.todo:
+            return request, False
+        print(deciding().why(found), flush=True)
+        notes = deciding().known(found).splitlines() if found.past else ["no look yet"]
+        if sweep.run(request, notes):
+            return request, True
+        if set(rounds.now().todo) & set(found.todo):  # no record: died, or stopped elsewhere
+            return request, False
 
 
 def _launch(request: Request, todo: Sequence[Entry], share: bool) -> Launch:

@@ -2,7 +2,7 @@
 
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
@@ -23,7 +23,9 @@ WRITTEN = ".report.json"
 _DATE = "Report written on "
 
 
-def write_report(work_dirs: list[Path], out: Path, baseline: str | None = None) -> Path:
+def write_report(
+    work_dirs: list[Path], out: Path, baseline: str | None = None, only: Sequence[str] = ()
+) -> Path:
     """Write ``README.md``, ``report.html``, ``trials.csv``, ``tables/``, ``figures/`` into ``out``.
 
     The same records give the same bytes, but for the date line of ``README.md``. The report is
@@ -34,15 +36,16 @@ def write_report(work_dirs: list[Path], out: Path, baseline: str | None = None) 
         work_dirs: the sweeps' work directories; several are merged.
         out: the report's folder.
         baseline: label of the cell that differences are taken against; plain CE by default.
+        only: terms that choose cells (``store.choosing``); all by default.
 
     Returns:
         The path of ``README.md``.
 
     Raises:
         ValueError: a folder is no sweep, the sweeps are not one protocol, there is no such
-            baseline, or ``out`` holds a ``README.md`` that no report wrote.
+            baseline or cell, or ``out`` holds a ``README.md`` that no report wrote.
     """
-    study = load_study(work_dirs, baseline)
+    study = load_study(work_dirs, baseline, only)
     before = _written_before(out)
     with _beside(out) as draft:
         _build(study, draft)

@@ -33,11 +33,15 @@ class Manifest:
     commands: list[dict[str, str]]  # command, started (ISO 8601), machine (cores, devices)
     trials: list[Entry]
     schema_version: int = SCHEMA_VERSION
+    decide: dict[str, Any] | None = None  # a sequential sweep's design (analysis.decisions.Design)
 
 
 def write_manifest(work_dir: Path, manifest: Manifest) -> None:
     """Write the manifest, in place of an earlier one."""
-    write_json(work_dir / MANIFEST, asdict(manifest), lasting=True)
+    value = asdict(manifest)
+    if manifest.decide is None:
+        del value["decide"]
+    write_json(work_dir / MANIFEST, value, lasting=True)
 
 
 class DamagedManifestError(ValueError):

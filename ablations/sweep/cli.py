@@ -12,6 +12,7 @@ from pathlib import Path
 from ablations.machine import threads, visible_gpus
 from ablations.shipped import configs_folder
 from ablations.store import wandb_names
+from ablations.store.choosing import ONLY, choose
 from ablations.store.manifest import Entry
 from ablations.store.record import LOG
 from ablations.store.states import TrialState, sweep_states
@@ -20,7 +21,7 @@ from ablations.sweep.display import in_columns
 from ablations.sweep.entry_points import EntryPoints
 from ablations.sweep.errors import UsageError
 from ablations.sweep.estimate import CostEstimate, estimate
-from ablations.sweep.grid import DEFAULT_PROTOCOL, parse_grid, read_grid
+from ablations.sweep.grid import DEFAULT_PROTOCOL, Grid, parse_grid, read_grid
 from ablations.sweep.launchers.launcher import Launcher
 from ablations.sweep.launchers.local import LocalLauncher, default_workers
 from ablations.sweep.plan import load_config, parse_options, plan, prepare_config
@@ -31,6 +32,8 @@ REUSE = "take finished trials over from these sweeps, after checking them, inste
 DEFAULT_CONFIG = "configs/retinanet_r18_digits.py"
 LAUNCHERS = ("local", "slurm")
 SLURM_SETTINGS = Path("configs/slurm.toml")
+QUESTIONS = ("best", "baseline")
+MARGIN, MAX_SEEDS = 0.5, 10  # of --decide
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -42,7 +45,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--grid", required=True, help="a name in configs/grids, or a grid file")
     add("--config", help=f"detector, data and schedule (default: {DEFAULT_CONFIG})")
-    add("--seeds", type=int, nargs="+", default=[0], metavar="N", help="default: 0")
+    add("--seeds", type=int, nargs="+", metavar="N", help="default: 0; with --decide: 0, 1, ...")
+    add("--only", nargs="+", default=[], metavar="K=V", help=ONLY)
     add("--cfg-options", nargs="+", default=[], metavar="K=V", help="override existing keys")
     add("--launcher", choices=LAUNCHERS, default="local", help="default: local")
     workers = "trials at a time (default: GPUs or cores; on Slurm: as many as it lets run)"
@@ -61,6 +65,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--check-images", action="store_true", help="decode all images before the first trial")
     add("--no-report", action="store_true", help="train only")
     add("--wandb", choices=wandb_names.MODES, help="default: WANDB_MODE, or else offline")
+    ask = parser.add_argument_group(
+        "deciding", "more seeds where a question is still open; stops when it is answered"
+    ).add_argument
+    ask(
+        "--decide", choices=QUESTIONS, help="which cells can be the best; each against the baseline"
+    )
+    ask("--margin", type=float, metavar="AP", help=f"smaller differences: none (default: {MARGIN})")
+    ask("--max-seeds", type=int, metavar="N", help=f"of a cell (default: {MAX_SEEDS})")
     slurm = parser.add_argument_group("Slurm").add_argument
     slurm("--wait", action="store_true", help="follow the trials to their end")
     slurm(
@@ -76,6 +88,20 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         value = getattr(args, name)
         if value is not None and value < 1:
             parser.error(f"--{name.replace('_', '-')} is {value}; it must be at least 1")
+    if not args.decide and (args.margin is not None or args.max_seeds is not None):
+        parser.error("--margin and --max-seeds go with --decide")
+    if args.decide:
+        args.margin = MARGIN if args.margin is None else args.margin
+        args.max_seeds = args.max_seeds if args.max_seeds is not None else MAX_SEEDS
+        if args.max_seeds < 2:
+            parser.error(f"--max-seeds is {args.max_seeds}; it must be at least 2")
+        if not 0 < args.margin < float("inf"):
+            parser.error(f"--margin is {args.margin:g}; it must be above 0, in AP")
+        args.seeds = list(range(args.max_seeds)) if args.seeds is None else args.seeds
+        if len(set(args.seeds)) != args.max_seeds:
+            parser.error(f"--seeds names {len(set(args.seeds))}, --max-seeds is {args.max_seeds}")
+    elif args.seeds is None:
+        args.seeds = [0]
     if min(args.seeds) < 0 or max(args.seeds) >= 2**32:
         parser.error(f"--seeds are whole numbers from 0 to 4294967295, not {args.seeds}")
     if args.json and not args.dry_run:
@@ -108,6 +134,7 @@ def resolve(args: argparse.Namespace) -> Request:
     path = args.config or spec.get("config") or DEFAULT_CONFIG
     base = load_config(path)
     grid = parse_grid(grid_name, spec, base.get("protocol", DEFAULT_PROTOCOL))
+    grid = _chosen(grid, args.only)
     grid = replace(grid, note=" ".join(filter(None, (grid.note, base.get("setting")))))
     options = parse_options(args.cfg_options)
     for own in {path.lstrip("+") for point in grid.points for path in point.overrides}:
@@ -135,6 +162,21 @@ def resolve(args: argparse.Namespace) -> Request:
     )
 
 
+def _chosen(grid: Grid, only: Sequence[str]) -> Grid:
+    """The grid with the cells that ``--only`` chooses.
+
+    Raises:
+        UsageError: a term is not valid, or no cell is left.
+    """
+    if not only:
+        return grid
+    try:
+        kept = choose(only, [point.coordinates for point in grid.points])
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    return replace(grid, points=[grid.points[index] for index in kept])
+
+
 def unfinished(request: Request) -> list[Entry]:
     """The trials that have no record; each id once."""
     left = [state.entry for state in request.states() if state.record is None]
@@ -152,6 +194,14 @@ def cost(args: argparse.Namespace, request: Request, states: Sequence[TrialState
     ):  # there is no sweep yet, or no whole one
         known = sweep_states(request.work_dir)[1]  # its other seeds too
     return estimate(states, known, config, workers, args.gpus_per_trial, iterations)
+
+
+def trial_seconds(args: argparse.Namespace, request: Request) -> float | None:
+    """Device-seconds of one trial, as far as they are known."""
+    states = request.states()
+    left = [replace(state, record=None, state="pending") for state in states[:1]]
+    expected = cost(args, request, left)
+    return None if expected.device_hours is None else 3600 * expected.device_hours
 
 
 def print_plan(args: argparse.Namespace, request: Request) -> None:
@@ -187,7 +237,10 @@ def headline(args: argparse.Namespace, request: Request) -> str:
 
 
 def make_launcher(
-    args: argparse.Namespace, entry_points: EntryPoints, report: Sequence[str]
+    args: argparse.Namespace,
+    entry_points: EntryPoints,
+    report: Sequence[str],
+    next_round: Sequence[str] = (),
 ) -> Launcher:
     """The launcher that the flags and the settings file describe.
 
@@ -195,6 +248,7 @@ def make_launcher(
         args: the flags.
         entry_points: of the training side.
         report: the command that writes the report after the last trial, if this one does not wait.
+        next_round: the command that submits the next round of a sequential sweep then.
 
     Raises:
         UsageError: a setting is not valid.
@@ -209,7 +263,9 @@ def make_launcher(
     file = args.slurm_settings or (SLURM_SETTINGS if SLURM_SETTINGS.is_file() else shipped)
     settings = load_settings(file, parse_options(args.slurm, "--slurm"))
     later = () if args.wait or args.no_report else tuple(report)
-    return SlurmLauncher(settings, args.workers, entry_points.check_planned, later, args.wait)
+    following = () if args.wait else tuple(next_round)
+    check = entry_points.check_planned
+    return SlurmLauncher(settings, args.workers, check, later, args.wait, next_round=following)
 
 
 def print_outcome(request: Request) -> int:

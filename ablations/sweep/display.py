@@ -5,6 +5,7 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from ablations.store.states import TrialState
@@ -51,10 +52,16 @@ def in_columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 class Display:
-    """Shows the trials while its ``with`` block runs; call it with their states."""
+    """Shows the trials while its ``with`` block runs; call it with their states.
 
-    def __init__(self, console: Console | None = None) -> None:
+    Args:
+        console: where.
+        notes: lines to show below the trials (above them, where there is no terminal).
+    """
+
+    def __init__(self, console: Console | None = None, notes: Sequence[str] = ()) -> None:
         self.console = console or Console(highlight=False)
+        self.notes = notes
         self._live: Live | None = None
         self._shown: dict[str, str] = {}
         self._noted: dict[str, str] = {}
@@ -63,6 +70,9 @@ class Display:
         if self.console.is_terminal:
             self._live = Live(console=self.console, refresh_per_second=2)
             self._live.start()
+        else:
+            for line in self.notes:
+                self.console.print(line, markup=False, soft_wrap=True)
         return self
 
     def __exit__(
@@ -94,7 +104,7 @@ class Display:
         for name in ("trial", "point", "seed", "state", "iteration", "loss", "left"):
             table.add_column(name, justify="left" if name in ("trial", "point") else "right")
         # Show as many rows as fit: running trials first, the others in their order.
-        room = max(5, self.console.height - 5)
+        room = max(5, self.console.height - 5 - len(self.notes))
         order = sorted(range(len(states)), key=lambda number: states[number].state != "running")
         for state in (states[number] for number in sorted(order[:room])):
             text, *rest = describe(state)
@@ -103,7 +113,9 @@ class Display:
             entry = state.entry
             table.add_row(entry.id, entry.label, str(entry.seed), shown, *rest)
         done = sum(state.record is not None for state in states)
-        table.caption = f"{done} of {len(states)} trials done"
+        lines = [f"{done} of {len(states)} trials done", *self.notes]
+        table.caption = "\n".join(map(escape, lines))
+        table.caption_justify = "left" if self.notes else "center"
         return table
 
     def _lines(self, states: Sequence[TrialState]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ablations.store.choosing import chosen
 from ablations.store.states import TrialState, sweep_states
 from ablations.sweep.display import describe, in_columns
 from ablations.sweep.launchers.slurm.queue import (
@@ -20,18 +21,24 @@ from ablations.sweep.launchers.slurm.queue import (
 MOST_NAMES = 20  # of missing trials in one line
 
 
-def show(work_dir: Path, console: Console) -> int:
+def show(work_dir: Path, console: Console, only: Sequence[str] = ()) -> int:
     """Print the trials, their counts, and those that nobody will finish. Works without Slurm too.
+
+    Args:
+        work_dir: of the sweep.
+        console: where.
+        only: terms that choose cells (``store.choosing``).
 
     Returns:
         The number of trials that are neither done nor queued nor running.
 
     Raises:
         FileNotFoundError: there is no sweep in ``work_dir``.
+        ValueError: ``only`` is not valid.
     """
     found, down = _ask_slurm(work_dir)
     manifest, states = sweep_states(work_dir)
-    states = list({state.entry.id: state for state in states}.values())
+    states = list({state.entry.id: state for state in chosen(only, states)}.values())
     console.out(_table(states, found, slurm=bool(submissions(work_dir))), highlight=False)
     counts = Counter(state.state for state in states)
     console.print(", ".join(f"{count} {state}" for state, count in sorted(counts.items())))

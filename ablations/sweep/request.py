@@ -42,6 +42,7 @@ class Request:
     work_dir: Path
     trials: Sequence[Trial]
     sources: Sequence[Source] = ()  # sweeps to take trials over from
+    decide: dict[str, Any] | None = None  # a sequential sweep's design, as the manifest keeps it
 
     def entries(self) -> list[Entry]:
         """The trials in the form of the manifest."""
@@ -76,6 +77,7 @@ def check_continues(request: Request) -> None:
     old = {"grid": manifest.grid["name"], "config": manifest.config, **manifest.options}
     new = {"grid": request.grid.name, "config": request.config, **request.options}
     changed = config_differences(old, json.loads(json.dumps(new)))  # a manifest has no tuples
+    changed += _changed_design(manifest.decide, request.decide)
     if not changed:
         changed = _changed_trials(request, manifest)
     if changed:
@@ -83,6 +85,16 @@ def check_continues(request: Request) -> None:
             f"{request.work_dir} holds a sweep with other settings ({'; '.join(changed[:5])}); "
             "use another --work-dir, or the settings it began with"
         )
+
+
+def _changed_design(old: dict[str, Any] | None, new: dict[str, Any] | None) -> list[str]:
+    """Where a sequential sweep's design differs from the declared one, whose looks are binding."""
+    if old is None or new is None:
+        begun = ("without --decide", "with --decide")
+        return [] if old == new else [f"it was begun {begun[old is not None]}"]
+    bound = {"looks", "alpha"}
+    asked = {name: value for name, value in new.items() if name not in bound}
+    return config_differences({name: old.get(name) for name in asked}, asked, "decide")
 
 
 def _is_foreign(path: Path) -> bool:

@@ -33,13 +33,15 @@ def write_sweep(
 ) -> None:
     """Write the manifest, the annotations and a folder for each trial into the work directory.
 
-    Trials that the request's sources have are copied from there.
+    Trials that the request's sources have are copied from there. An empty ``command`` is not noted:
+    that of a later round of one that is.
     """
     work_dir = request.work_dir
     _keep_annotations(work_dir, data)
     manifest = _manifest(request)
-    commands = [*manifest.commands, _this_command(command)]
-    write_manifest(work_dir, replace(manifest, commands=commands))
+    if command:
+        manifest = replace(manifest, commands=[*manifest.commands, _this_command(command)])
+    write_manifest(work_dir, manifest)
     if request.sources:
         _take_over(request, data, say)
     _write_trials(request, data)
@@ -85,7 +87,9 @@ def _manifest(request: Request) -> Manifest:
         )
     names = {(entry.id, entry.label, entry.seed) for entry in known}
     added = [entry for entry in added if (entry.id, entry.label, entry.seed) not in names]
-    return replace(manifest, grid=request.grid.describe(), trials=[*known, *added])
+    decide = manifest.decide or request.decide
+    grid = request.grid.describe()
+    return replace(manifest, grid=grid, trials=[*known, *added], decide=decide)
 
 
 def _take_over(request: Request, data: dict[str, Any], say: Callable[[str], None]) -> None:

@@ -25,7 +25,13 @@ from ablations.reporting.page.models import (
 from ablations.reporting.sections.cdfs import figure_4_trial
 from ablations.reporting.sections.provenance import commands, facts, protocol_line
 from ablations.reporting.sections.section import MOST_ROWS
-from ablations.reporting.sections.summary import looks_note, mixed_code_note, scope
+from ablations.reporting.sections.summary import (
+    looks_note,
+    mixed_code_note,
+    only_note,
+    scope,
+    sequential_note,
+)
 from ablations.store.record import METRICS
 
 PAGE = "report.html"
@@ -92,9 +98,7 @@ def _texts(study: Study, data: dict[str, Any]) -> dict[str, Any]:
         "scope": scope(study),
         "smoke": any(manifest.options.get("smoke") for manifest in study.manifests),
         "one_seed": bool((study.finished.groupby("label").size() <= 1).all()),
-        "warnings": [
-            note.replace("**", "") for note in (looks_note(study), mixed_code_note(study)) if note
-        ],
+        "warnings": [note.replace("**", "") for note in _warnings(study) if note],
         "notes": list(
             dict.fromkeys(
                 str(m.grid["note"]).strip() for m in study.manifests if m.grid.get("note")
@@ -112,6 +116,12 @@ def _texts(study: Study, data: dict[str, Any]) -> dict[str, Any]:
         "on_axes": data["coordinates"] is not None,
         "data_note": data["differences"]["note"],
     }
+
+
+def _warnings(study: Study) -> tuple[str, ...]:
+    """What a reader must know first."""
+    notes = (only_note, sequential_note, looks_note, mixed_code_note)
+    return tuple(note(study).replace("*Sequential design*", "its README.md") for note in notes)
 
 
 def content_security_policy(scripts: list[str], style: str) -> str:

@@ -7,6 +7,7 @@ from ablations.reporting.sections.comparisons import comparisons
 from ablations.reporting.sections.paper_rows import paper_rows
 from ablations.reporting.sections.provenance import incomplete, provenance
 from ablations.reporting.sections.section import Section, attempt
+from ablations.reporting.sections.sequential import sequential
 from ablations.reporting.sections.shapes import loss_shapes
 from ablations.reporting.sections.speed import speed
 from ablations.reporting.sections.summary import summary
@@ -15,6 +16,7 @@ from ablations.reporting.sections.tuning import own_best
 
 ALL = (
     summary,
+    sequential,
     table_2,
     paper_rows,
     all_cells,

@@ -175,7 +175,9 @@ def _gamma_by_alpha(pairs: dict[tuple[float, float], str], rows: Rows) -> Table:
 
 def _flat(study: Study, cells: pd.DataFrame, rows: Rows) -> Table:
     text = pd.DataFrame({"cell": cells.index})
-    text["seeds"] = [f"{row.finished}/{row.planned}" for row in cells.itertuples()]
+    text["seeds"] = [
+        f"{row.finished}/{row.planned}{_fewer(study, str(row.Index))}" for row in cells.itertuples()
+    ]
     for metric in ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L"):
         text[metric] = [_cell_text(rows, label, metric, explain=False) for label in rows]
     text["not finished"] = [problems or MISSING for problems in cells["problems"]]
@@ -188,6 +190,14 @@ def _flat(study: Study, cells: pd.DataFrame, rows: Rows) -> Table:
         text,
         data,
     )
+
+
+def _fewer(study: Study, label: str) -> str:
+    """A mark for a cell of a sequential sweep that was given fewer seeds than another."""
+    if study.decided is None:
+        return ""
+    given = {cell.label: cell.given for cell in study.decided.cells}
+    return " (fewer)" if given.get(label, 0) < max(given.values()) else ""
 
 
 def _cell_text(rows: Rows, label: str | None, metric: str, explain: bool = True) -> str:

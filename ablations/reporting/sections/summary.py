@@ -24,6 +24,8 @@ def summary(study: Study, figures: FigureWriter) -> Section:
             smoke,
             scope(study),
             _one_seed(study),
+            only_note(study),
+            sequential_note(study),
             looks_note(study),
             mixed_code_note(study),
             chosen,
@@ -42,8 +44,32 @@ def scope(study: Study) -> str:
     )
 
 
+def only_note(study: Study) -> str:
+    """That some of the cells were chosen, if they were."""
+    if not study.only:
+        return ""
+    return (
+        f"**Some of the cells**: {len(study.labels)} of {study.whole}, chosen by `--only "
+        f"{' '.join(study.only)}`. Corrections below count these cells alone."
+    )
+
+
+def sequential_note(study: Study) -> str:
+    """That the number of seeds was decided by looking, if it was, and what holds then."""
+    if study.decided is None:
+        return ""
+    return (
+        "**A sequential design.** Cells got more seeds as long as their question was open, so the "
+        "number of seeds depends on the results. Verdicts, p values and intervals that are valid "
+        "for that are under *Sequential design*; 95 % intervals and p values elsewhere are those "
+        "of a fixed number of seeds, which does not hold here: they only describe."
+    )
+
+
 def looks_note(study: Study) -> str:
     """That seeds were added after others had finished, and the level that this leaves."""
+    if study.decided is not None:  # its looks were declared
+        return ""
     found = looks(study)
     if found.count == 1:
         return ""

@@ -59,6 +59,8 @@ class SlurmLauncher:
         wait: follow the trials to their end instead of returning when they are queued.
         poll: seconds between questions to Slurm.
         patience: seconds that Slurm may be silent once trials are queued.
+        next_round: the command that the dependent job runs instead if every planned trial is
+            done then: it submits the next round of a sequential sweep, or writes the report.
     """
 
     trains_here = False
@@ -70,6 +72,7 @@ class SlurmLauncher:
     wait: bool = False
     poll: float = POLL
     patience: float = PATIENCE
+    next_round: Sequence[str] = ()
 
     def hand_over(self, launch: Launch) -> str | None:
         """Submit the trials and return, unless ``wait`` is set; see ``Launcher``."""
@@ -81,7 +84,8 @@ class SlurmLauncher:
             jobs = "job" if len(submission.jobs) == 1 else "jobs"
             lines = [f"submitted {len(submission.trials)} trials as Slurm {jobs} {submission.job}"]
             if submission.report:
-                lines.append(f"job {submission.report} writes the report when they have ended")
+                then = "goes on with the next round" if self.next_round else "writes the report"
+                lines.append(f"job {submission.report} {then} when they have ended")
         status = f"{command('status')} {launch.work_dir}"
         return "\n".join([*lines, f"follow: {status}", f"cancel: {status} --cancel"])
 
@@ -154,7 +158,7 @@ class SlurmLauncher:
         size = min(len(todo), largest_array() or len(todo))
         report = self._report_job(launch)
         _check(self._array(launch, path), tasks=size)
-        if self.report:
+        if self.report or self.next_round:
             _check(report)
         value: dict[str, Any] = {
             "trials": todo,
@@ -186,7 +190,7 @@ class SlurmLauncher:
                 raise
             left = len(todo) - size * len(jobs)
             print(f"{left} trials are not submitted yet: {error}", file=sys.stderr, flush=True)
-        if self.report:
+        if self.report or self.next_round:
             value["report"] = self._submit_report(launch, report, jobs)
             write_json(path, value)
         return Submission(path, jobs, todo[: size * len(jobs)], size, value.get("report", ""))
@@ -199,8 +203,9 @@ class SlurmLauncher:
 
         def send() -> str:
             with _slurm_errors():
-                arguments = str(launch.work_dir.absolute()), list(self.report)
-                return str(report.submit(write_report, *arguments).job_id)
+                folder = str(launch.work_dir.absolute())
+                then = list(self.report), list(self.next_round)
+                return str(report.submit(write_report, folder, *then).job_id)
 
         try:
             return self._patiently(send)

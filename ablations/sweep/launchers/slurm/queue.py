@@ -4,7 +4,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -253,6 +253,20 @@ def settle(work_dir: Path) -> None:
                 reason = f"{_ENDS[job.state]} (Slurm job {job.id})"
                 update_status(state.folder, state="interrupted", reason=reason)
         write_json(each.path, read_json(each.path) | {"settled": True})
+
+
+def cancel_trials(work_dir: Path, trials: Collection[str]) -> list[str]:
+    """Cancel the tasks of these trials that wait or run, and return their ids; the others, and the
+    job that follows them, stay. Checkpoints are kept.
+
+    Raises:
+        SlurmDownError: Slurm does not answer.
+    """
+    live = jobs(work_dir, only_open=True)
+    found = [job.id for trial, job in live.items() if trial in trials and job.live]
+    if found:
+        answer("scancel", *found)
+    return found
 
 
 def cancel(work_dir: Path) -> list[str]:

@@ -25,7 +25,7 @@ from ablations.machine import free_port
 from ablations.store.files import read_json, write_json
 from ablations.store.lease import TIME_TO_LIVE
 from ablations.store.manifest import Entry, trial_folder
-from ablations.store.states import trial_state
+from ablations.store.states import sweep_states, trial_state
 from ablations.store.status import read_status, update_status
 from ablations.store.storage import NO_STORAGE
 from ablations.sweep.launchers.launcher import MAX_ATTEMPTS, call_entry_point, record_death
@@ -168,14 +168,22 @@ def _requeue(folder: Path, reason: str, kind: str, most: int) -> None:
         update_status(folder, state="interrupted", reason=f"{reason}; cannot be requeued: {error}")
 
 
-def write_report(work_dir: str, command: Sequence[str]) -> None:
-    """The last job of a submission: write why tasks ended, then run ``command``."""
+def write_report(work_dir: str, command: Sequence[str], next_round: Sequence[str] = ()) -> None:
+    """The last job of a submission: write why tasks ended, then run ``command``; or, if every
+    planned trial is done, ``next_round``. (A trial that nobody will finish waits for a command of
+    the user's, as ever: to submit it again and again would never end.)"""
     try:
         wait_while_completing(Path(work_dir))
         settle(Path(work_dir))
     except SlurmDownError as error:
         print(f"Slurm does not answer: {error}", flush=True)
-    subprocess.run(command, check=True)
+    if next_round and all(state.record is not None for state in sweep_states(Path(work_dir))[1]):
+        # A job's own variables are not for the jobs that it submits.
+        job = ("SLURM_", "SUBMITIT_", "SBATCH_")
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(job) or k == "SLURM_CONF"}
+        sys.exit(subprocess.run(next_round, env=kept, check=False).returncode)
+    if command:
+        subprocess.run(command, check=True)
 
 
 def _entry(trial: str) -> Entry:
