@@ -124,7 +124,7 @@ def _variables(tree: ast.AST) -> Iterator[str]:
         if isinstance(node, ast.Subscript) and ast.unparse(node.value) == "os.environ":
             key = node.slice
         elif isinstance(node, ast.Call) and ast.unparse(node.func).startswith("os.environ."):
-            key = node.args[0]
+            key = node.args[0] if node.args else None
         elif isinstance(node, ast.Constant):
             key = node if VARIABLE.fullmatch(str(node.value)) else None
         if isinstance(key, ast.Constant):
