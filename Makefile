@@ -7,6 +7,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 GRID ?= gamma_alpha
 ARGS ?=
+FUZZ ?=
 TORCH ?= torch==2.13.0
 TORCHVISION ?= torchvision==0.28.0
 MMCV ?= mmcv==2.1.0
@@ -17,7 +18,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 STEP := .venv/.step
 
 .PHONY: setup sweep test test-all pretrained lint interval-coverage cost-per-conclusion bench-losses \
-    bench-resampling bench-sweep bench-harness bench-launch bench-wandb clean
+    bench-resampling bench-sweep bench-harness bench-launch bench-wandb fuzz clean
 
 setup: $(STEP)-project
 
@@ -75,6 +76,10 @@ bench-harness: setup
 # What launching a trial costs, locally and on a Slurm that it starts here.
 bench-launch: setup
 	$(BIN)/python -m benchmarks.bench_launch
+
+# Ten thousand random inputs to everything that reads one; writes reports/reliability.md.
+fuzz: setup
+	$(BIN)/python -m benchmarks.fuzz $(FUZZ)
 
 $(STEP)-venv:
 	@echo "== making .venv from $(PYTHON)"
