@@ -18,7 +18,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 STEP := .venv/.step
 
 .PHONY: setup sweep test test-all pretrained lint interval-coverage cost-per-conclusion bench-losses \
-    bench-resampling bench-sweep bench-harness bench-launch bench-wandb fuzz clean
+    bench-resampling bench-sweep bench-harness bench-launch bench-wandb chaos fuzz clean
 
 setup: $(STEP)-project
 
@@ -76,6 +76,12 @@ bench-harness: setup
 # What launching a trial costs, locally and on a Slurm that it starts here.
 bench-launch: setup
 	$(BIN)/python -m benchmarks.bench_launch
+
+# A small sweep whose processes are killed and stopped at random, for half an hour: its records must
+# not change. CHAOS="--kills 10 --minutes 2 --seed 7" for another length, or the same faults again.
+CHAOS ?=
+chaos: setup
+	$(BIN)/python -m benchmarks.chaos $(CHAOS)
 
 # Ten thousand random inputs to everything that reads one; writes reports/reliability.md.
 fuzz: setup

@@ -5,7 +5,7 @@
 A sweep is run undisturbed. Then the same sweep is run again and again, and its processes (trials,
 their loaders' workers, their groups, the fork server, the controller, all at once) get SIGKILL,
 SIGTERM and SIGSTOP. A command that ends is given again. At the end one runs in peace. Every record
-and every file that it lists must equal the undisturbed sweep's; no process and no lease may be left.
+and every file that it lists must equal the undisturbed sweep's; no process and no lease is left.
 The seed is printed: the same seed draws the same faults, though not at the same instants.
 """
 
@@ -38,8 +38,10 @@ CONFIG = """
 _base_ = ["{root}/configs/retinanet_r18_digits.py"]
 data_root = "{root}/data/digits/"
 train_dataloader = dict(
-    batch_size=4, num_workers={workers}, dataset=dict(dataset=dict(indices=48)))
-val_dataloader = dict(dataset=dict(indices=8))
+    batch_size=4, num_workers={workers},
+    dataset=dict(dataset=dict(data_root=data_root, indices=48)))
+val_dataloader = dict(dataset=dict(data_root=data_root, indices=8))
+val_evaluator = dict(ann_file=data_root + "annotations/val.json")
 train_cfg = dict(max_iters=60, val_interval=30)
 model = dict(test_cfg=dict(score_thr=0.0))
 auto_scale_lr = dict(base_batch_size=4)
@@ -73,12 +75,14 @@ class Storm:
         work_dir: the sweep's, below that folder.
         seed: of the faults.
         environment: of the command, as well as this process's.
+        kinds: whom faults hit, of ``TARGETS``.
     """
 
     command: Sequence[str]
     work_dir: str
     seed: int
     environment: dict[str, str] = field(default_factory=dict)
+    kinds: Sequence[str] = ()
     faults: Counter[str] = field(default_factory=Counter)  # "SIGKILL trial" -> how often
     sweeps: int = 0  # that ended with every record
     starts: int = 0
@@ -86,6 +90,8 @@ class Storm:
     def __post_init__(self) -> None:
         self._draw = random.Random(self.seed)
         self._mark = uuid.uuid4().hex
+        self.kinds = self.kinds or tuple(TARGETS)
+        self._next = self._kind()
 
     @property
     def kills(self) -> int:
@@ -165,14 +171,15 @@ class Storm:
         return self._draw.choice((0.1, 1.0, 2.0, 4.0, 8.0)) * self._draw.uniform(0.5, 1.5)
 
     def _fault(self, controller: int) -> bool:
-        """Send a signal to some of the sweep's processes; False if there are none of that kind."""
-        kind = self._draw.choices(list(TARGETS), [weight for weight, _ in TARGETS.values()])[0]
-        number = self._draw.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP))
-        seconds = self._draw.uniform(0.2, 3.0)  # that a stopped process stands still
-        then = self._draw.choice((signal.SIGCONT, signal.SIGKILL))
+        """Send a signal to some of the sweep's processes; False while there are none to hit."""
+        kind = self._next
         victims = TARGETS[kind][1](controller, list(self._processes()), self._draw)
         if not victims:
             return False
+        self._next = self._kind()
+        number = self._draw.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP))
+        seconds = self._draw.uniform(0.2, 3.0)  # that a stopped process stands still
+        then = self._draw.choice((signal.SIGCONT, signal.SIGKILL))
         _send(victims, number)
         self.faults[f"{number.name} {kind}"] += 1
         if number == signal.SIGSTOP:
@@ -181,6 +188,9 @@ class Storm:
             if then == signal.SIGKILL:
                 self.faults[f"{then.name} {kind}"] += 1
         return True
+
+    def _kind(self) -> str:
+        return self._draw.choices(self.kinds, [TARGETS[kind][0] for kind in self.kinds])[0]
 
     def _processes(self) -> Iterator[psutil.Process]:
         """All processes of the sweep, whoever their parents are by now."""
@@ -195,13 +205,15 @@ class Storm:
         found = _records(work_dir)
         if found != expected:
             wrong = [id for id in {**found, **expected} if found.get(id) != expected.get(id)]
-            raise ChaosError(f"{', '.join(wrong)} in {work_dir} differ from the undisturbed sweep's")
+            raise ChaosError(
+                f"{', '.join(wrong)} in {work_dir} differ from the undisturbed sweep's"
+            )
         deadline = time.monotonic() + 30
         while left := [process.pid for process in self._processes()]:
             if time.monotonic() > deadline:
                 raise ChaosError(f"processes {left} are left")
             time.sleep(0.2)
-        if locks := [path for path in work_dir.rglob("*lease.json*")]:
+        if locks := list(work_dir.rglob("*lease.json*")):
             raise ChaosError(f"{locks} are left")
 
     @staticmethod
@@ -217,7 +229,8 @@ def _of_trials(
     """The fork server, the trials and what the trials have started."""
     parents = {process.pid: _parent(process) for process in processes}
     server = [p for p in processes if parents[p.pid] == controller and "forkserver" in _line(p)]
-    trials = [p for p in processes if parents[p.pid] in {each.pid for each in server}]
+    forked = [p for p in processes if parents[p.pid] in {each.pid for each in server}]
+    trials = [p for p in forked if _leads(p)]  # not the process that checks the plan
     below = [p for p in processes if parents[p.pid] in {each.pid for each in trials}]
     return server, trials, below
 
@@ -227,6 +240,14 @@ def _parent(process: psutil.Process) -> int:
         return process.ppid()
     except psutil.Error:
         return 0
+
+
+def _leads(process: psutil.Process) -> bool:
+    """Whether a process has a group of its own, as a trial does."""
+    try:
+        return os.getpgid(process.pid) == process.pid
+    except ProcessLookupError:
+        return False
 
 
 def _line(process: psutil.Process) -> str:
@@ -240,9 +261,7 @@ Choose = Callable[[int, list[psutil.Process], random.Random], list[int]]
 
 
 def _one(which: int) -> Choose:
-    def choose(
-        controller: int, processes: list[psutil.Process], draw: random.Random
-    ) -> list[int]:
+    def choose(controller: int, processes: list[psutil.Process], draw: random.Random) -> list[int]:
         found = _of_trials(controller, processes)[which]
         return [draw.choice(found).pid] if found else []
 

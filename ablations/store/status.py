@@ -1,8 +1,9 @@
 """A trial's ``status.json``: its state while it has no record.
 
 The trial writes its progress. If its process dies, the launcher writes the reason. Keys: ``state``,
-``reason``, ``attempts``, ``iteration``, ``iterations``, ``loss``, ``iteration_s`` (seconds), on
-Slurm ``requeues`` and, at the end, ``record`` (the SHA-256 of the record).
+``reason``, ``note`` (what the user should know), ``attempts``, ``iteration``, ``iterations``,
+``loss``, ``iteration_s`` (seconds), on Slurm ``requeues`` and, at the end, ``record`` (the SHA-256
+of the record).
 """
 
 import contextlib
@@ -17,6 +18,7 @@ DAMAGED = {"state": "unknown", "reason": f"its {STATUS} was damaged"}
 _TYPES: dict[str, Any] = {
     "state": str,
     "reason": str | None,
+    "note": str | None,
     "attempts": list,
     "iteration": int,
     "iterations": int,

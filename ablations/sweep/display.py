@@ -57,6 +57,7 @@ class Display:
         self.console = console or Console(highlight=False)
         self._live: Live | None = None
         self._shown: dict[str, str] = {}
+        self._noted: dict[str, str] = {}
 
     def __enter__(self) -> "Display":
         if self.console.is_terminal:
@@ -74,10 +75,19 @@ class Display:
             self._live.stop()
 
     def __call__(self, states: Sequence[TrialState]) -> None:
+        self._notes(states)
         if self._live is not None:
             self._live.update(self._table(states))
         else:
             self._lines(states)
+
+    def _notes(self, states: Sequence[TrialState]) -> None:
+        for state in states:
+            note, entry = state.progress.get("note"), state.entry
+            if note and self._noted.get(entry.id) != note:
+                self._noted[entry.id] = note
+                line = f"{entry.label} seed {entry.seed} ({entry.id}): {note}"
+                self.console.print(line, markup=False, soft_wrap=True)
 
     def _table(self, states: Sequence[TrialState]) -> Table:
         table = Table(box=None, pad_edge=False)

@@ -3,43 +3,34 @@
 import contextlib
 import faulthandler
 import functools
-import math
 import multiprocessing
 import os
 import re
-import resource
 import signal
 import sys
-import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, get_world_size, is_main_process
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from ablations.losses.native import library
 from ablations.machine import keep_sockets_short, threads
 from ablations.store import record as files
 from ablations.store.code import user_code
 from ablations.store.config import config_text
-from ablations.store.files import put_in_place, read_json, removed_on_failure, set_aside, sha256
-from ablations.store.lease import Lease, LeaseHeldError, LeaseLostError, check_lease
+from ablations.store.files import read_json, set_aside
+from ablations.store.lease import Lease, LeaseHeldError, LeaseLostError
 from ablations.store.processes import end_with_parent, ignore, tell_main_thread
 from ablations.store.record import (
     DamagedRecordError,
     LaterRecordError,
     Record,
     read_record,
-    write_record,
 )
 from ablations.store.status import read_status, update_status
 from ablations.store.storage import NO_STORAGE, StorageError, trouble
@@ -47,26 +38,19 @@ from ablations.training import stopping
 from ablations.training.checked_data import refuse_other_data, use_checked
 from ablations.training.checkpoint import usable_checkpoint
 from ablations.training.code import code_state, loaded_code
-from ablations.training.distributed import bare_model, distribute, join_group
+from ablations.training.distributed import distribute, join_group
 from ablations.training.fingerprint import fingerprint
-from ablations.training.latency import inference_ms
-from ablations.training.loss_curve import Diverged, LossCurveHook
+from ablations.training.loss_curve import Diverged
+from ablations.training.outcome import Attempt, one_line, update, versions, write_outcome
 from ablations.training.stopping import Interrupted
 from ablations.training.wandb_backend import close_run
 from ablations.training.watchdog import SLOW, Watchdog, WatchdogHook
 from ablations.training.weights import check_unchanged
 
-_PACKAGES = (
-    *("torch", "torchvision", "mmengine", "mmcv", "mmdet"),
-    *("numpy", "pycocotools", "opencv-python", "loss-ablations"),
-)
 EXIT_STATUS = {
     **{"finished": 0, "diverged": 0, "failed": 1, "alone": 1},
     **{"no storage": NO_STORAGE, "elsewhere": 75, "hung": 124, "interrupted": 130},
 }
-_RESERVE = 64 * 2**20  # bytes, for the record of a trial that has used up all memory
-_NO_MEMORY = re.compile("can't allocate memory|not enough memory|cannot allocate memory", re.I)
-_FINAL = 50  # iterations of the curve's end that ``Record.final`` averages
 
 
 class PlainConfig(Config):
@@ -100,28 +84,6 @@ def _begin_worker(then: Callable[[int], object] | None, trial: int, number: int)
         then(number)
 
 
-@dataclass
-class Attempt:
-    """The state of a running trial."""
-
-    folder: Path
-    trial: dict[str, Any] = field(default_factory=dict)
-    started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
-    began: float = field(default_factory=time.monotonic)
-    before: list[dict[str, Any]] = field(default_factory=list)  # earlier attempts
-    runner: Runner | None = None
-    code: dict[str, str] = field(default_factory=dict)  # what the record says of them, gathered
-    versions: dict[str, str] = field(default_factory=dict)  # before training, so that nothing can
-    protocol: dict[str, Any] = field(default_factory=dict)  # go wrong with it afterwards
-    reserve: bytearray = field(default_factory=lambda: bytearray(_RESERVE))
-
-    @property
-    def curve(self) -> LossCurveHook | None:
-        """The hook that holds the loss curve, once there is a runner."""
-        hooks = self.runner.hooks if self.runner is not None else []
-        return next((hook for hook in hooks if isinstance(hook, LossCurveHook)), None)
-
-
 def run_trial(folder: Path) -> str:
     """Run or continue the trial in ``folder`` and write its record.
 
@@ -152,9 +114,10 @@ def run_trial(folder: Path) -> str:
         why = str(error) if isinstance(error, StorageError) else trouble(error, folder)
         if isinstance(error, LeaseHeldError) or not why:
             raise
-        print(f"stopped: {why}", flush=True)
+        with contextlib.suppress(OSError):  # the log is on that disk too
+            print(f"stopped: {why}", flush=True)
         with contextlib.suppress(OSError, LeaseLostError):
-            _update(attempt, state="interrupted", reason=why)
+            update(attempt, state="interrupted", reason=why)
         return "no storage"
     finally:
         watchdog.end()
@@ -167,9 +130,9 @@ def _run(attempt: Attempt, watchdog: Watchdog) -> str:
     code_state(), loaded_code()  # now: the checkout may change meanwhile
     attempt.before = read_status(folder).get("attempts", [])
     attempt.trial = read_json(folder / files.TRIAL)
-    _update(attempt, state="starting", reason=None)
+    update(attempt, state="starting", reason=None, note=None)
     try:
-        attempt.code, attempt.versions = dict(loaded_code()), _versions()
+        attempt.code, attempt.versions = dict(loaded_code()), versions()
         attempt.runner = _build_runner(attempt, watchdog)
         attempt.protocol = fingerprint(attempt.runner.cfg, get_world_size())
         attempt.runner.train()
@@ -187,21 +150,21 @@ def _run(attempt: Attempt, watchdog: Watchdog) -> str:
         if _lost_worker(error):
             if (told := stopping.told()) is not None:
                 return _interrupted(attempt, f"stopped by {told.name}")
-            _update(attempt, state="interrupted", reason=_one_line(error))
+            update(attempt, state="interrupted", reason=one_line(error))
             return "alone"
         if _another_is_gone(error):
-            _update(attempt, state="interrupted", reason="another process of the trial is gone")
+            update(attempt, state="interrupted", reason="another process of the trial is gone")
             return "alone"
         if why := trouble(error, folder):
             raise StorageError(why) from error
-        outcome = "failed", _one_line(error)
+        outcome = "failed", one_line(error)
     stopping.at_once(False)
     watchdog.allow(SLOW)
-    return _write_outcome(attempt, *outcome)
+    return write_outcome(attempt, *outcome)
 
 
 def _interrupted(attempt: Attempt, reason: str) -> str:
-    _update(attempt, state="interrupted", reason=reason)
+    update(attempt, state="interrupted", reason=reason)
     close_run(attempt.runner, "interrupted")
     return "interrupted"
 
@@ -214,7 +177,7 @@ def _end_hung(attempt: Attempt, seconds: float) -> None:
     faulthandler.dump_traceback(2)
     try:
         if attempt.trial:
-            _update(attempt, state="hung", reason=reason)
+            update(attempt, state="hung", reason=reason)
     finally:
         os._exit(EXIT_STATUS["hung"])
 
@@ -243,38 +206,6 @@ def _another_is_gone(error: Exception) -> bool:
     return get_world_size() > 1 and lost
 
 
-def _one_line(error: BaseException) -> str:
-    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or _NO_MEMORY.search(text):
-        text = f"out of memory: {text}"
-    return text[:300]
-
-
-def _update(attempt: Attempt, state: str, reason: str | None) -> None:
-    """Write the state of this attempt into ``status.json``.
-
-    Raises:
-        LeaseLostError: another process has taken the trial over.
-    """
-    if not is_main_process():
-        return
-    check_lease(attempt.folder)
-    seconds = round(time.monotonic() - attempt.began, 1)
-    now = {"started": attempt.started, "seconds": seconds, "outcome": reason or state}
-    attempts = [*attempt.before, now]
-    update_status(attempt.folder, state=state, reason=reason, attempts=attempts, record=None)
-
-
-def _versions() -> dict[str, str]:
-    """Of everything that can change a number; what is not installed under its usual name is left
-    out."""
-    found = {"python": sys.version.split()[0]}
-    for name in _PACKAGES:
-        with contextlib.suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found | {"focal loss on the CPU": "compiled" if library() is not None else "torch"}
-
-
 def _build_runner(attempt: Attempt, watchdog: Watchdog) -> Runner:
     """mmengine's Runner for the trial's config; it resumes from a checkpoint if there is one.
 
@@ -290,7 +221,8 @@ def _build_runner(attempt: Attempt, watchdog: Watchdog) -> Runner:
     use_checked(cfg, folder, trial["data"])
     distribute(cfg)
     check_unchanged(cfg, trial.get("identity", {}))
-    found = [usable_checkpoint(folder) if is_main_process() else None]
+    say = functools.partial(_tell, folder)
+    found = [usable_checkpoint(folder, say) if is_main_process() else None]
     broadcast_object_list(found)
     if found[0] is not None:
         cfg.load_from = str(found[0])
@@ -306,6 +238,12 @@ def _build_runner(attempt: Attempt, watchdog: Watchdog) -> Runner:
     return runner
 
 
+def _tell(folder: Path, line: str) -> None:
+    """Say something in the trial's log, and to whoever watches the sweep."""
+    print(line, flush=True)
+    update_status(folder, note=line)
+
+
 def _check_code(trial: dict[str, Any], cfg: Config) -> dict[str, str]:
     """The user's code that the config has imported, if it is what the trial was planned with.
 
@@ -318,115 +256,6 @@ def _check_code(trial: dict[str, Any], cfg: Config) -> dict[str, str]:
     if changed:
         raise ValueError(f"{', '.join(changed)} has changed since the trial was planned")
     return found
-
-
-def _write_outcome(attempt: Attempt, status: files.Status, reason: str | None) -> str:
-    """Write the trial's files, the record last."""
-    _update(attempt, state=status, reason=reason)
-    if not is_main_process():
-        return status
-    folder, runner, curve = attempt.folder, attempt.runner, attempt.curve
-    metrics: dict[str, Any] = {}
-    timings: dict[str, float] = {}
-    if curve is not None and status != "finished":
-        with contextlib.suppress(Diverged, RuntimeError):  # a broken device gives nothing back
-            curve.take_waiting()
-        curve.write(folder)
-    if runner is not None and status == "finished":
-        _save_weights(bare_model(runner), folder / files.WEIGHTS)
-        metrics = _last_metrics(runner)
-        try:
-            timings["inference_ms"] = inference_ms(runner)
-        except Exception:  # a time is not worth a training
-            traceback.print_exc()
-    names = [files.CONFIG, files.TRIAL, files.CURVE, files.WEIGHTS]
-    names += [files.PREDICTIONS, files.PROBABILITIES] if status == "finished" else []
-    trial = attempt.trial
-    attempts = read_status(folder)["attempts"]
-    on_cuda = torch.cuda.is_available()
-    write_record(
-        folder,
-        Record(
-            trial_id=trial["id"],
-            sweep=trial["sweep"],
-            point=trial["point"],
-            label=trial["label"],
-            seed=trial["seed"],
-            status=status,
-            reason=reason,
-            metrics={name: _number(metrics.get(name)) for name in files.METRICS} if metrics else {},
-            per_class={
-                name.removeprefix("AP/"): _number(value)
-                for name, value in metrics.items()
-                if name.startswith("AP/")
-            },
-            history=[
-                {key: value for key, value in row.items() if _number(value) is not None}
-                for row in (curve.history if curve is not None else [])
-            ],
-            final=_final(curve),
-            timings=_timings(attempts, curve, runner) | timings,
-            device=torch.cuda.get_device_name() if on_cuda else "cpu",
-            peak_memory_bytes=torch.cuda.max_memory_allocated()
-            if on_cuda
-            else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-            attempts=attempts,
-            loss=trial["loss"],
-            protocol=attempt.protocol,
-            data=trial["data"],
-            versions=attempt.versions,
-            code=attempt.code,
-            git=code_state(),
-            files={name: sha256(folder / name) for name in names if (folder / name).is_file()},
-        ),
-    )
-    update_status(folder, record=sha256(folder / files.RECORD))
-    if status != "failed":  # a failed trial may be retried from its checkpoint
-        for name in (files.CHECKPOINT, files.PREVIOUS):
-            (folder / name).unlink(missing_ok=True)
-    close_run(runner, status, read_record(folder))
-    return status
-
-
-def _save_weights(model: torch.nn.Module, path: Path) -> None:
-    draft = path.with_name(f".{path.name}.draft")
-    with removed_on_failure(draft):
-        torch.save({"state_dict": model.state_dict()}, draft)
-        put_in_place(draft, path)
-
-
-def _last_metrics(runner: Runner) -> dict[str, float]:
-    """The metrics of the last validation, from mmengine's message hub."""
-    values = {}
-    for name, buffer in runner.message_hub.log_scalars.items():
-        if name.startswith("val/coco/"):
-            values[name.removeprefix("val/coco/")] = float(buffer.current())
-    return values
-
-
-def _number(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else float(value)
-
-
-def _final(curve: LossCurveHook | None) -> dict[str, float]:
-    if curve is None or not curve.rows:
-        return {}
-    with np.errstate(invalid="ignore"):
-        means = np.mean(curve.rows[-_FINAL:], axis=0)
-    columns = dict(zip(files.CURVE_COLUMNS, means, strict=True))
-    return {key: float(v) for key, v in columns.items() if math.isfinite(v) and key[:4] == "loss"}
-
-
-def _timings(
-    attempts: list[dict[str, Any]], curve: LossCurveHook | None, runner: Runner | None
-) -> dict[str, float]:
-    wall = sum(attempt.get("seconds", 0.0) for attempt in attempts)
-    timings = {"wall_s": wall, "device_s": wall * get_world_size()}
-    timings["iterations"] = len(curve.rows) if curve is not None else 0
-    if runner is not None and "train/time" in runner.message_hub.log_scalars:
-        seconds = runner.message_hub.get_scalar("train/time").data[0]
-        timings["iteration_s"] = float(np.median(seconds))
-    return timings
 
 
 def main(folder: str) -> None:

@@ -2,7 +2,9 @@
 
 Its ``trial.json`` says how many ``steps`` of a tenth of a second it takes and what goes wrong:
 ``{"raise": message}``, ``{"die": [attempts that are killed at step 3]}``, ``{"deaf": True}`` (it
-does not hear signals). It counts its steps in
+does not hear signals), ``{"stop": [attempts that stop themselves at step 3]}``, ``{"leave":
+[attempts that start a process of their own at step 3, and are killed]}``, ``{"hang": [attempts that
+end at step 3 as a trial that made no progress]}``. It counts its steps in
 ``checkpoint.json`` and the times and places it ran in ``runs.jsonl``. SIGTERM and SIGUSR2 make it
 save its step and exit with 130.
 """
@@ -11,6 +13,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -20,7 +23,7 @@ from ablations.store.lease import Lease
 from ablations.store.manifest import Entry, trial_folder
 from ablations.store.record import TRIAL, Record, read_record, write_record
 from ablations.store.status import STATUS
-from ablations.sweep.launchers.launcher import Launch
+from ablations.sweep.launchers.launcher import HUNG, Launch
 
 ENTRY_POINT = "tests.helpers.stub_trial:main"
 STEP = 0.1
@@ -74,6 +77,18 @@ def _run(folder: Path) -> int:
         if step >= 3 and len(attempts) in asked.get("die", []):
             _log(folder, began, first, step)
             os.kill(os.getpid(), signal.SIGKILL)
+        if step == 3 and len(attempts) in asked.get("stop", []):
+            os.kill(os.getpid(), signal.SIGSTOP)
+        if step == 3 and len(attempts) in asked.get("leave", []):
+            _log(folder, began, first, step)
+            left = subprocess.Popen(["sleep", "300"])
+            write_json(folder / "left.json", left.pid)
+            os.kill(os.getpid(), signal.SIGKILL)
+        if step >= 3 and len(attempts) in asked.get("hang", []):
+            hung = {"state": "hung", "reason": "no progress for 120 s after iteration 3"}
+            write_json(folder / STATUS, read_json(folder / STATUS) | hung)
+            _log(folder, began, first, step)
+            os._exit(HUNG)
     _log(folder, began, first, step)
     _record(folder, "finished", None, step)
     return 0
