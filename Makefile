@@ -7,6 +7,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 GRID ?= gamma_alpha
 ARGS ?=
+FUZZ ?=
 TORCH ?= torch==2.13.0
 TORCHVISION ?= torchvision==0.28.0
 MMCV ?= mmcv==2.1.0
@@ -86,6 +87,10 @@ bench-launch: setup
 CHAOS ?=
 chaos: setup
 	$(BIN)/python -m benchmarks.chaos $(CHAOS)
+
+# Ten thousand random inputs to everything that reads one; writes reports/reliability.md.
+fuzz: setup
+	$(BIN)/python -m benchmarks.fuzz $(FUZZ)
 
 $(STEP)-venv:
 	@echo "== making .venv from $(PYTHON)"

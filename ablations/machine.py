@@ -150,8 +150,10 @@ def keep_sockets_short() -> None:
     Everything else stays in ``TMPDIR``. Processes that are forked from this one inherit the place.
     """
     before = tempfile.tempdir
-    for folder in (tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"):
-        if len(os.fsencode(folder)) <= _SOCKET_FOLDER and os.access(folder, os.W_OK | os.X_OK):
+    if len(os.fsencode(tempfile.gettempdir())) <= _SOCKET_FOLDER:
+        return
+    for folder in ("/tmp", "/var/tmp", "/dev/shm"):
+        if os.access(folder, os.W_OK | os.X_OK):
             tempfile.tempdir = folder
             try:
                 multiprocessing.util.get_temp_dir()  # made once, and removed at the end

@@ -229,7 +229,8 @@ def _of_trials(
     """The fork server, the trials and what the trials have started."""
     parents = {process.pid: _parent(process) for process in processes}
     server = [p for p in processes if parents[p.pid] == controller and "forkserver" in _line(p)]
-    trials = [p for p in processes if parents[p.pid] in {each.pid for each in server}]
+    forked = [p for p in processes if parents[p.pid] in {each.pid for each in server}]
+    trials = [p for p in forked if _leads(p)]  # not the process that checks the plan
     below = [p for p in processes if parents[p.pid] in {each.pid for each in trials}]
     return server, trials, below
 
@@ -239,6 +240,14 @@ def _parent(process: psutil.Process) -> int:
         return process.ppid()
     except psutil.Error:
         return 0
+
+
+def _leads(process: psutil.Process) -> bool:
+    """Whether a process has a group of its own, as a trial does."""
+    try:
+        return os.getpgid(process.pid) == process.pid
+    except ProcessLookupError:
+        return False
 
 
 def _line(process: psutil.Process) -> str:

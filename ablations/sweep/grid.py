@@ -40,6 +40,7 @@ from mmengine.config import Config
 
 from ablations.shipped import configs_folder
 from ablations.sweep.errors import UsageError, one_of
+from ablations.sweep.plain_values import check_kind, check_plain
 
 GRIDS = configs_folder() / "grids"
 
@@ -124,7 +125,11 @@ def parse_grid(name: str, spec: dict[str, Any], protocol: str = DEFAULT_PROTOCOL
     unknown = set(spec) - _KEYS
     if unknown:
         raise UsageError(f"grid {name}: " + one_of("key", min(unknown), sorted(_KEYS)))
+    check_plain(f"grid {name}", spec)
     spec = _by_protocol(f"grid {name}", spec, protocol)
+    for key in ("title", "table", "note", "baseline", "config"):
+        check_kind(f"grid {name}: {key}", spec.get(key), str, type(None))
+    check_kind(f"grid {name}: blocks", spec.get("blocks", []), list, tuple)
     points: list[Point] = []
     places: list[int] = []  # the block of each point
     for number, block in enumerate(spec.get("blocks", [])):
@@ -142,9 +147,9 @@ def parse_grid(name: str, spec: dict[str, Any], protocol: str = DEFAULT_PROTOCOL
         raise UsageError(f"grid {name}: 'tune': " + one_of("axis", tune, sorted(axes)))
     return Grid(
         name=name,
-        title=spec.get("title", name),
+        title=spec.get("title") or name,
         table=spec.get("table"),
-        note=spec.get("note", ""),
+        note=spec.get("note") or "",
         baseline=baseline,
         tune=tune,
         points=points,
@@ -155,6 +160,8 @@ def _check_labels(name: str, points: list[Point], places: list[int]) -> None:
     """Refuse two points with one label: it names a cell in the manifest and the report."""
     first: dict[str, int] = {}
     for index, point in enumerate(points):
+        if not point.label.isprintable() or not point.label:
+            raise UsageError(f"grid {name}: {point.label!r} is no label: it must be one line")
         before = first.setdefault(point.label, index)
         if before != index:
             both = (f"{points[i].coordinates} of block {places[i]}" for i in (before, index))
@@ -176,16 +183,24 @@ def _by_protocol(where: str, value: Any, protocol: str) -> Any:
 
 
 def _block_points(where: str, block: dict[str, Any]) -> list[Point]:
+    check_kind(where, block, dict)
     listings = [key for key in _LISTINGS if key in block]
     unknown = set(block) - {*_LISTINGS, "set"}
     if len(listings) != 1 or unknown or "set" not in block:
         raise UsageError(
-            f"{where} has keys {sorted(block)}; it takes 'set' and one of {', '.join(_LISTINGS)}"
+            f"{where} has keys {sorted(map(str, block))}; it takes 'set' and one of "
+            f"{', '.join(_LISTINGS)}"
         )
     listing = block[listings[0]]
+    place = f"{where}: {listings[0]}"
+    for path in check_kind(f"{where}: set", block["set"], dict):
+        check_kind(f"{where}: the path {path!r} in set", path, str)
     if listings[0] == "points":
-        coordinates = [dict(point) for point in listing]
+        check_kind(place, listing, list, tuple)
+        coordinates = [dict(check_kind(f"{place}: a point", point, dict)) for point in listing]
     else:
+        for axis, values in check_kind(place, listing, dict).items():
+            check_kind(f"{place}: axis {axis}", values, list, tuple)
         lengths = {len(values) for values in listing.values()}
         if listings[0] == "zip" and len(lengths) != 1:
             raise UsageError(f"{where}: zipped axes have different lengths {sorted(lengths)}")
@@ -195,6 +210,8 @@ def _block_points(where: str, block: dict[str, Any]) -> list[Point]:
             else zip(*listing.values(), strict=True)
         )
         coordinates = [dict(zip(listing, row, strict=True)) for row in rows]
+    for axis in {axis for point in coordinates for axis in point}:
+        check_kind(f"{place}: the name {axis!r} of an axis", axis, str)
     return [
         Point(point, {path: _fill(where, value, point) for path, value in block["set"].items()})
         for point in coordinates
@@ -215,13 +232,13 @@ def _fill(where: str, value: Any, point: dict[str, Any]) -> Any:
 
 
 def _case(where: str, choice: dict[str, Any], key: Any) -> Any:
-    if key not in choice:
+    if isinstance(key, dict | list | tuple) or key not in choice:
         valid = [str(case) for case in choice if case != "$by"]
         raise UsageError(f"{where}: " + one_of(f"case of {choice['$by']}", key, valid))
     return choice[key]
 
 
-def _coordinate(where: str, axis: str, point: dict[str, Any]) -> Any:
-    if axis not in point:
+def _coordinate(where: str, axis: Any, point: dict[str, Any]) -> Any:
+    if not isinstance(axis, str) or axis not in point:
         raise UsageError(f"{where}: " + one_of("axis", axis, sorted(point)))
     return point[axis]

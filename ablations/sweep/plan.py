@@ -9,6 +9,7 @@ import copy
 import hashlib
 import json
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,8 @@ from ablations.store.config import inner_dataset
 from ablations.store.weights import content, is_pretrained
 from ablations.sweep.errors import UsageError, one_of
 from ablations.sweep.grid import Grid, Point
-from ablations.sweep.option_types import check_type, value_at
+from ablations.sweep.option_types import ABSENT, check_type, value_at
+from ablations.sweep.plain_values import check_kind, check_plain
 from ablations.sweep.schedule import (
     SMOKE_IMAGES,
     SMOKE_ITERATIONS,
@@ -117,9 +119,11 @@ def parse_options(pairs: Sequence[str], flag: str = "--cfg-options") -> dict[str
         if not separator or not path:
             raise UsageError(f"{flag} takes PATH=VALUE, not {pair!r}")
         try:
-            options[path] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
+            with warnings.catch_warnings(action="ignore"):
+                options[path] = ast.literal_eval(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
             options[path] = {"true": True, "false": False, "none": None}.get(text.lower(), text)
+        check_plain(f"{flag} {path}", options[path])
     return options
 
 
@@ -160,9 +164,11 @@ def prepare_config(
         UsageError: an option's path does not exist or its value is of another type than what it
             replaces, the config is none of a trial, or its schedule cannot follow the batch.
     """
+    check_shape(config)
     for path, value in options.items():
         old = value_at(config, path.removeprefix("+"))
         config = override(config, path, check_type(path, old, value))
+    check_shape(config)
     iterations_of(config)  # or it is refused
     evaluator = config.get("val_evaluator")
     if not isinstance(evaluator, dict) or evaluator.get("type") != "BoxAP":
@@ -223,7 +229,39 @@ def _user_code(config: dict[str, Any], known: Reduced) -> dict[str, str]:
 def _resolved(config: dict[str, Any], point: Point) -> dict[str, Any]:
     for path, value in point.overrides.items():
         config = override(config, path, value)
+    check_shape(config)
+    iterations_of(config)
     return config
+
+
+_DICTS = (
+    *("model", "train_dataloader", "train_dataloader.dataset", "val_dataloader", "train_cfg"),
+    *("val_dataloader.dataset", "val_evaluator", "optim_wrapper", "optim_wrapper.optimizer"),
+    *("randomness", "dataset_info", "expected_cost", "auto_scale_lr", "custom_imports"),
+)
+
+
+def check_shape(config: dict[str, Any]) -> None:
+    """Refuse a config whose parts are not what planning takes them for; absent ones are allowed.
+
+    Raises:
+        UsageError: one line names the part, what it is and what it must be.
+    """
+    for path in _DICTS:
+        if (found := value_at(config, path)) not in (ABSENT, None):
+            check_kind(f"the config's {path}", found, dict)
+    for path in ("train_cfg.max_iters", "train_dataloader.batch_size"):
+        if (found := value_at(config, path)) is not ABSENT and (
+            check_kind(f"the config's {path}", found, int) < 1
+        ):
+            raise UsageError(f"the config's {path} is {found}; it must be at least 1")
+    hooks = config.get("custom_hooks") or []
+    schedules = config.get("param_scheduler") or []
+    for name, rows in (("custom_hooks", hooks), ("param_scheduler", schedules)):
+        if name == "param_scheduler" and isinstance(rows, dict):
+            continue
+        for row in check_kind(f"the config's {name}", rows, list, tuple):
+            check_kind(f"the config's {name}: an item", row, dict)
 
 
 def _seeded(config: dict[str, Any], seed: int) -> dict[str, Any]:

@@ -13,7 +13,12 @@ from ablations.sweep.dataset import check_data
 from ablations.sweep.entry_points import EntryPoints
 from ablations.sweep.errors import UsageError
 from ablations.sweep.launchers.fork_server import fork_server
+from ablations.sweep.launchers.launcher import MAX_ATTEMPTS
 from ablations.sweep.request import Request
+
+_UNKNOWN = 255  # the exit status where the fork server was killed, which alone knows it
+_KILLED = (_UNKNOWN, -signal.SIGKILL, -signal.SIGTERM)
+"""Exit statuses of a check that was killed from outside, and is made again."""
 
 
 def preflight(
@@ -36,29 +41,41 @@ def preflight(
     Raises:
         UsageError: something is wrong with the plan; the message is one line.
     """
-    context: Any = multiprocessing.get_context("spawn")
-    if not share:
-        module = entry_points.check_configs.split(":")[0]
-        context = fork_server([module], [(entry_points.remember_code,)])
-    receiver, sender = context.Pipe(duplex=False)
     seed = request.trials[0].seed
     configs = [trial.config for trial in request.trials if trial.seed == seed]
-    arguments = sender, entry_points, configs, request.work_dir, check_images
-    process = context.Process(target=_check, args=arguments)
-    process.start()
-    sender.close()
+    arguments = entry_points, configs, request.work_dir, check_images
+    for _ in range(MAX_ATTEMPTS):
+        context: Any = multiprocessing.get_context("spawn")
+        if not share:
+            module = entry_points.check_configs.split(":")[0]
+            context = fork_server([module], [(entry_points.remember_code,)])
+        answer, status = _ask(context, arguments)
+        if answer is not None:
+            return _passed(answer)
+        if status not in _KILLED:
+            break
+    raise UsageError(f"checking the plan ended with status {status}; see above")
+
+
+def _ask(context: Any, arguments: tuple[Any, ...]) -> tuple[dict[str, Any] | None, int | None]:
+    """The answer of a process that checks the plan, or ``None`` and the status it ended with."""
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_check, args=(sender, *arguments))
     try:
+        process.start()
+        sender.close()
         answer = receiver.recv()
         process.join()
-    except EOFError:
+        return answer, 0
+    except (EOFError, OSError):
+        if process.pid is None:  # the fork server was killed before it started one
+            return None, _UNKNOWN
         process.join()
-        raise UsageError(
-            f"checking the plan ended with status {process.exitcode}; see above"
-        ) from None
+        return None, process.exitcode
     except BaseException:  # Ctrl-C: there is nothing that it would have to save
-        process.kill()
+        if process.pid is not None:
+            process.kill()
         raise
-    return _passed(answer)
 
 
 def preflight_without_torch(request: Request, check_images: bool = False) -> dict[str, Any]:

@@ -114,7 +114,8 @@ def run_trial(folder: Path) -> str:
         why = str(error) if isinstance(error, StorageError) else trouble(error, folder)
         if isinstance(error, LeaseHeldError) or not why:
             raise
-        print(f"stopped: {why}", flush=True)
+        with contextlib.suppress(OSError):  # the log is on that disk too
+            print(f"stopped: {why}", flush=True)
         with contextlib.suppress(OSError, LeaseLostError):
             update(attempt, state="interrupted", reason=why)
         return "no storage"

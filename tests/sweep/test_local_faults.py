@@ -15,17 +15,21 @@ from pathlib import Path
 import psutil
 import pytest
 
+from ablations.commands.sweep import TRAINING
 from ablations.store.files import read_json, write_json
 from ablations.store.lease import lease_owner
 from ablations.store.manifest import trial_folder
 from ablations.store.record import TRIAL
 from ablations.store.status import read_status
+from ablations.sweep import preflight
+from ablations.sweep.errors import UsageError
 from ablations.sweep.launchers import local
 from ablations.sweep.launchers.fork_server import server_id
 from ablations.sweep.launchers.launcher import MAX_ATTEMPTS
 from ablations.sweep.launchers.local import LocalLauncher
 from tests.helpers.stub_sweep import STEPS
 from tests.helpers.stub_trial import plan, runs
+from tests.sweep.test_reuse import request
 
 PLANNED = {"sweep": "s", "point": {}, "label": "l", "seed": 0, "loss": {}, "data": {}}
 
@@ -197,3 +201,15 @@ def test_a_stopped_trial_of_a_killed_command_does_not_block_the_next(
     write_json(folder / TRIAL, {"steps": STEPS})
     LocalLauncher(1).run(job, lambda states: None)
     assert [state.state for state in job.states()] == ["finished"]
+
+
+def test_a_check_that_is_killed_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([(None, -signal.SIGKILL), (None, 255), ({"errors": [], "notes": []}, 0)])
+    monkeypatch.setattr(preflight, "_ask", lambda *_: next(answers))
+    asked = request(tmp_path / "work", [1])
+    assert preflight.preflight(asked, TRAINING, share=True)["errors"] == []
+    monkeypatch.setattr(preflight, "_ask", lambda *_: (None, -signal.SIGSEGV))
+    with pytest.raises(UsageError, match="ended with status -11"):
+        preflight.preflight(asked, TRAINING, share=True)

@@ -108,7 +108,9 @@ def submissions(work_dir: Path) -> list[Submission]:
             jobs = value.get("jobs") or ([value["job"]] if value.get("job") else [])
             size = value.get("size") or len(value["trials"])
             trials = value["trials"][: size * len(jobs)]  # the command may have been killed
-            more = value.get("report", ""), value.get("settled", False)
+            more = str(value.get("report", "")), value.get("settled", False) is True
+            if not all(isinstance(name, str) for name in [*jobs, *trials]):
+                raise TypeError("a job or a trial is no text")
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is no submission: {error!r}") from error
         if jobs:
