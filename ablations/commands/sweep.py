@@ -113,7 +113,8 @@ def _run(args: Any, arguments: Sequence[str] | None) -> int:
         if queued:
             return 0
     if not args.no_report:
-        _report(request.work_dir, sweep.changed)
+        # A cluster's last job runs nothing, but its round has changed the verdicts.
+        _report(request.work_dir, sweep.changed or rounds is not None)
     if args.wandb != "disabled":
         upload(request.work_dir, REPORTS / request.work_dir.name, args.wandb == "online")
     status = cli.print_outcome(request)

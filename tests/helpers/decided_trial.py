@@ -3,7 +3,8 @@
 ``python -m tests.helpers.decided_trial FLAGS`` is ``sweep FLAGS`` with such trials. A trial's AP is
 40 + its cell's effect + a shift of its seed + a little noise. ``fates.json`` beside the work
 directory may hold ``effects`` (label -> AP), ``fates`` ("label seed" -> "failed" or "diverged") and
-``steps``: a trial takes so many of a tenth of a second and saves each.
+``steps``: a trial takes so many of a tenth of a second and saves each (and ends when the file says
+that it has done enough).
 """
 
 import os
@@ -55,7 +56,7 @@ def main(folder: str) -> None:
 
 def attempt(folder: Path, told: Sequence[int] = ()) -> int:
     """Run the trial until it ends or is ``told`` to stop; returns its exit status."""
-    planned, asked = read_json(folder / TRIAL), read_json(folder.parents[2] / FATES) or {}
+    planned, fates = read_json(folder / TRIAL), folder.parents[2] / FATES
     label, seed = planned["label"], int(planned["seed"])
     status = read_json(folder / STATUS) or {}
     attempts = [*status.get("attempts", []), {"started": "2026-05-04T10:00:00+00:00"}]
@@ -66,15 +67,16 @@ def attempt(folder: Path, told: Sequence[int] = ()) -> int:
         log.write(f"training {label} seed {seed}\n")
     saved = folder / "checkpoint.json"
     step = read_json(saved) or 0
-    while step < asked.get("steps", 1):
+    while step < (steps := (read_json(fates) or {}).get("steps", 1)):
         step += 1
-        time.sleep(0.1 if asked.get("steps", 1) > 1 else 0.0)
+        time.sleep(0.1 if steps > 1 else 0.0)
         write_json(saved, step)
         if told:
             name = signal.Signals(told[0]).name
             now = {"state": "interrupted", "reason": f"stopped by {name}"}
             write_json(folder / STATUS, read_json(folder / STATUS) | now)
             return 130
+    asked = read_json(fates) or {}
     fate = asked.get("fates", {}).get(f"{label} {seed}", "finished")
     value = 40 + asked.get("effects", {}).get(label, 0.0) + planted(label, seed)
     write_record(

@@ -44,7 +44,7 @@ def test_rounds_follow_each_other_and_a_preempted_trial_holds_its_round(
 ) -> None:
     work = tmp_path / "work"
     (tmp_path / "grid.py").write_text(GRID)
-    write_json(tmp_path / "fates.json", {"effects": {"FL": 3.0}, "steps": 30})
+    write_json(tmp_path / "fates.json", {"effects": {"FL": 3.0}, "steps": 5000})
     out = sweep(tmp_path)
     assert "submitted 4 trials as Slurm job" in out
     assert "goes on with the next round when they have ended" in out
@@ -54,6 +54,10 @@ def test_rounds_follow_each_other_and_a_preempted_trial_holds_its_round(
     cluster.wait_for(lambda: any((read_json(path) or 0) >= 2 for path in saved), 300)
     running = next(s for s, path in zip(states, saved, strict=True) if (read_json(path) or 0) >= 2)
     cluster.run("scancel", "--signal=USR2", jobs(work)[running.entry.id].id)
+
+    cluster.wait_for(lambda: "requeues" in (read_json(running.folder / STATUS) or {}), 300)
+    assert len(submissions(work)) == 1
+    write_json(tmp_path / "fates.json", {"effects": {"FL": 3.0}, "steps": 1})
 
     cluster.wait_for(lambda: len(submissions(work)) == 2, 300)  # no command of ours
     manifest, states = sweep_states(work)
@@ -77,7 +81,7 @@ def test_a_round_that_nobody_will_finish_is_not_submitted_again(
     cluster: SlurmCluster, tmp_path: Path
 ) -> None:
     (tmp_path / "grid.py").write_text(GRID)
-    write_json(tmp_path / "fates.json", {"steps": 2000})
+    write_json(tmp_path / "fates.json", {"steps": 5000})
     sweep(tmp_path)
     work = tmp_path / "work"
     cluster.wait_for(lambda: any(job.state == "RUNNING" for job in jobs(work).values()), 300)
