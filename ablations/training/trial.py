@@ -8,7 +8,7 @@ import sys
 import time
 import traceback
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,8 @@ from ablations.training.weights import check_unchanged
 
 _PACKAGES = (
     *("torch", "torchvision", "mmengine", "mmcv", "mmdet"),
-    *("numpy", "pycocotools", "opencv-python", "loss-ablations"),
+    *("onedl-mmengine", "onedl-mmcv", "onedl-mmdetection"),  # the fork: docs/install.md
+    *("numpy", "pycocotools", "opencv-python", "opencv-python-headless", "loss-ablations"),
 )
 EXIT_STATUS = {"finished": 0, "diverged": 0, "failed": 1, "alone": 1, "interrupted": 130}
 _FINAL = 50  # iterations of the curve's end that ``Record.final`` averages
@@ -60,7 +61,9 @@ class Attempt:
 
     folder: Path
     trial: dict[str, Any]
-    started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    started: str = field(
+        default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds")
+    )
     began: float = field(default_factory=time.monotonic)
     before: list[dict[str, Any]] = field(default_factory=list)  # earlier attempts
     runner: Runner | None = None

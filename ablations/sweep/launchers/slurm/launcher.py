@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +128,7 @@ class SlurmLauncher:
             "trials": todo,
             "settings": asdict(self.settings),
             "max_parallel": self.max_parallel,
-            "submitted": datetime.now(UTC).isoformat(timespec="seconds"),
+            "submitted": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
         write_json(path, value)
         with _slurm_errors(), array.batch():
