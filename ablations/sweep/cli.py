@@ -142,7 +142,8 @@ def cost(args: argparse.Namespace, request: Request, states: Sequence[TrialState
     known = states
     with contextlib.suppress(FileNotFoundError):  # there is no sweep yet
         known = sweep_states(request.work_dir)[1]  # its other seeds too
-    return estimate(states, known, config, workers, args.gpus_per_trial, iterations)
+    own = {trial.id: trial.config for trial in request.trials}
+    return estimate(states, known, config, workers, args.gpus_per_trial, iterations, own)
 
 
 def print_plan(args: argparse.Namespace, request: Request) -> None:
