@@ -1,25 +1,31 @@
 # `make sweep` and `make test` set everything up in .venv and do nothing twice.
 #
-# PYTHON     the Python to build .venv from. If it already has torch (a CUDA build of your own),
-#            that torch is kept and mmcv is compiled against it.
-# GRID, ARGS the sweep: make sweep GRID=alpha_ce ARGS="--seeds 0 1 2"
+# PYTHON      the Python to build .venv from, 3.10 to 3.13. If it already has torch (a CUDA build of
+#             your own, 2.4 or newer), that torch is kept and mmcv is compiled against it.
+# GRID, ARGS  the sweep: make sweep GRID=alpha_ce ARGS="--seeds 0 1 2"
+# CONSTRAINTS constraints.txt installs exactly the versions that CI uses
+# STACK       openmmlab, or onedl: the maintained fork of OpenMMLab's packages
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || \
+    command -v python3.10 || command -v python3)
 GRID ?= gamma_alpha
 ARGS ?=
 FUZZ ?=
 TORCH ?= torch==2.13.0
-TORCHVISION ?= torchvision==0.28.0
-MMCV ?= mmcv==2.1.0
+TORCHVISION ?=
+STACK ?= openmmlab
+CONSTRAINTS ?=
+CELLS ?=
+REHEARSE ?=
 
-BIN := .venv/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+VENV ?= .venv
+BIN := $(VENV)/bin
 # Each step leaves a stamp, so that an interrupted set-up goes on where it stopped.
-STEP := .venv/.step
+STEP := $(VENV)/.step
 
 .PHONY: setup sweep test test-all pretrained lint interval-coverage cost-per-conclusion \
     bench-deciding bench-losses bench-resampling bench-sweep bench-harness bench-launch bench-wandb \
-    chaos fuzz clean
+    chaos fuzz gpu-check matrix clean
 
 setup: $(STEP)-project
 
@@ -42,6 +48,10 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Proves the project on this machine's GPU, at most nine minutes; REHEARSE=--rehearse without one.
+gpu-check: setup
+	$(BIN)/python -m benchmarks.gpu_check $(REHEARSE)
 
 # Programs that measure; each writes a page into reports/benchmarks/. One thread, as in a trial.
 MEASURE := OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks
@@ -93,38 +103,26 @@ fuzz: setup
 	$(BIN)/python -m benchmarks.fuzz $(FUZZ)
 
 $(STEP)-venv:
-	@echo "== making .venv from $(PYTHON)"
-	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else \
-	    "Python 3.11 is needed, this is " + sys.version.split()[0] + "; set PYTHON=...")'
-	@if $(PYTHON) -c 'import torch' 2>/dev/null; then \
-	    echo "== keeping the torch of $(PYTHON)"; \
-	    $(PYTHON) -m venv --system-site-packages .venv; \
-	else \
-	    $(PYTHON) -m venv .venv; \
-	fi
-	@$(PIP) --upgrade pip "setuptools>=77,<80" wheel ninja psutil
+	@$(PYTHON) -m environment.python $(VENV)
 	@touch $@
 
 $(STEP)-torch: $(STEP)-venv
-	@if ! $(BIN)/python -c 'import torch' 2>/dev/null; then \
-	    echo "== installing $(TORCH)"; $(PIP) $(TORCH); fi
-	@if ! $(BIN)/python -c 'import importlib.util as u, sys; \
-	    sys.exit(not u.find_spec("torchvision"))'; then $(PIP) --no-deps $(TORCHVISION); fi
+	@$(BIN)/python -m environment.packages torch "$(TORCH)" --torchvision "$(TORCHVISION)"
 	@touch $@
 
-# mmcv ships no wheel for this torch: its operators are compiled here, against the torch above.
 $(STEP)-mmcv: $(STEP)-torch
-	@if ! $(BIN)/python -c 'import mmcv.ops' 2>/dev/null; then \
-	    echo "== compiling mmcv's operators, once: 5 to 10 minutes on two cores"; \
-	    CFLAGS="-g0 -w -O1" MMCV_WITH_OPS=1 $(PIP) --no-build-isolation $(MMCV); fi
+	@$(BIN)/python -m environment.mmcv --stack $(STACK)
 	@touch $@
 
 $(STEP)-project: $(STEP)-mmcv pyproject.toml
-	@echo "== installing the project and what it needs"
-	@$(BIN)/python -c 'import torch; print("torch==" + torch.__version__)' > .venv/constraints.txt
-	@extras=dev; $(BIN)/python -c 'import triton' 2>/dev/null || extras=dev,triton; \
-	    $(PIP) --constraint .venv/constraints.txt --no-build-isolation --editable ".[$$extras]"
+	@$(BIN)/python -m environment.packages project --stack $(STACK) \
+	    $(addprefix --constraints ,$(CONSTRAINTS))
 	@touch $@
 
+# The default tests on other Pythons and torches: make matrix CELLS="py310-torch24 py312-torch211".
+# The environments are made outside this folder and kept. Hours for all cells.
+matrix:
+	$(PYTHON) -m environment.matrix $(CELLS)
+
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf $(VENV) build *.egg-info

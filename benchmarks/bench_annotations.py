@@ -123,7 +123,7 @@ def report(rows: dict[str, tuple[float, dict[str, float]]]) -> str:
         f"| {name} | {megabytes:,.0f} | {found['s']:.1f} | {found['cpu']:.1f} | {found['gb']:.2f} |"
         for name, (megabytes, found) in rows.items()
     ]
-    today = datetime.datetime.now(datetime.UTC)
+    today = datetime.datetime.now(datetime.timezone.utc)
     return f"""# The check of annotation files
 
 Written by `python -m benchmarks.bench_annotations` on {today:%Y-%m-%d}, {machine()}.

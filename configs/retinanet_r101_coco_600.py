@@ -9,7 +9,3 @@ _base_ = ["retinanet_r50_coco_600.py"]
 model = dict(
     backbone=dict(depth=101, init_cfg=dict(type="Pretrained", checkpoint="torchvision://resnet101"))
 )
-expected_cost = dict(
-    trial_s=27_000,
-    source="an assumption, not a measurement: 0.3 s an iteration of 2 images at 600 px",
-)

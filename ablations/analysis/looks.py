@@ -14,7 +14,7 @@ command does not: its seeds were all planned at first.
 
 import shlex
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 
 from ablations.analysis.study import Study
 from ablations.store.manifest import Manifest
@@ -99,7 +99,7 @@ def _finished_at(study: Study) -> dict[int, datetime]:
 def _time(text: object) -> datetime | None:
     """An ISO 8601 time, in UTC where it names no zone; ``None`` if it is none."""
     try:
-        time = datetime.fromisoformat(str(text))
+        time = datetime.fromisoformat(str(text).removesuffix("Z"))
     except ValueError:
         return None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
+    return time if time.tzinfo else time.replace(tzinfo=timezone.utc)

@@ -193,7 +193,8 @@ def cost(args: argparse.Namespace, request: Request, states: Sequence[TrialState
         FileNotFoundError, ValueError
     ):  # there is no sweep yet, or no whole one
         known = sweep_states(request.work_dir)[1]  # its other seeds too
-    return estimate(states, known, config, workers, args.gpus_per_trial, iterations)
+    own = {trial.id: trial.config for trial in request.trials}
+    return estimate(states, known, config, workers, args.gpus_per_trial, iterations, own)
 
 
 def trial_seconds(args: argparse.Namespace, request: Request) -> float | None:

@@ -1,11 +1,12 @@
 """Estimate what a sweep will cost, and name the source of the estimate."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from ablations.store.states import TrialState
+from ablations.sweep import flops
 from ablations.sweep.power import LIMIT, paired_sd, seeds_needed
 from ablations.sweep.reuse import REUSABLE
 
@@ -83,6 +84,7 @@ def estimate(
     workers: int,
     gpus_per_trial: int,
     iterations: int,
+    configs: Mapping[str, dict[str, Any]] | None = None,
 ) -> CostEstimate:
     """Estimate the cost of the ``states`` that are not done, and how many seeds resolve what.
 
@@ -91,7 +93,10 @@ def estimate(
 
     ``expected_cost`` is a dict: ``trial_s``, the seconds of one trial of ``iterations`` iterations,
     each of ``batch_size`` images a process (default: the config's), on one ``device``; and
-    ``source``, where that comes from. It may have ``paired_sd``, the standard deviation of one
+    ``source``, where that comes from. In place of ``trial_s`` it may have ``peak_tflops``, of the
+    ``device``, and ``utilisation``, the share of it that training reaches: a trial then takes as
+    long as its detector's operations (``flops``), each trial by its own config in ``configs`` (by
+    id). It may have ``paired_sd``, the standard deviation of one
     seed's paired difference in AP, with ``paired_sd_source``; both are asked only where the known
     trials are of fewer than two seeds or cells. Trials that are running count as whole.
     """
@@ -109,12 +114,21 @@ def estimate(
     if measured:
         seconds = statistics.median(measured)
         source = f"median of {len(measured)} finished trials of this sweep"
-    elif assumed:
+    elif assumed.get("trial_s"):
         images = config["train_dataloader"]["batch_size"]
         share = iterations * images / assumed["iterations"] / assumed.get("batch_size", images)
         seconds = assumed["trial_s"] * share * gpus_per_trial
         source = f"assumes {assumed['trial_s']} s a trial on {assumed['device']}: "
         source += str(assumed["source"])
+    elif assumed.get("peak_tflops"):
+        open_ids = {s.entry.id for s in states if s.record is None and s.state != REUSABLE}
+        own = [(configs or {}).get(each, config) for each in sorted(open_ids)] or [config]
+        seconds = statistics.mean(counted_seconds(each) for each in own) * gpus_per_trial
+        source = (
+            f"assumes {1000 * statistics.mean(map(iteration_seconds, own)):.0f} ms an iteration: "
+            f"the detector's operations at {assumed['utilisation']:.0%} of {assumed['device']}'s "
+            f"{assumed['peak_tflops']:g} TFLOP/s; {assumed['source']}"
+        )
     else:
         source = "no trial of this sweep has finished yet"
         return CostEstimate(
@@ -131,6 +145,23 @@ def estimate(
         source,
         _seeds_needed(known, assumed, cells, seconds),
     )
+
+
+def iteration_seconds(config: dict[str, Any]) -> float:
+    """Seconds of one iteration on one GPU, by the detector's operations and ``expected_cost``.
+
+    Raises:
+        ValueError: the operations of such a detector are not counted.
+    """
+    assumed = config["expected_cost"]
+    images = config["train_dataloader"]["batch_size"]
+    operations = images * flops.training(config["model"], flops.image_size(config))
+    return operations / (assumed["peak_tflops"] * 1e12 * assumed["utilisation"])
+
+
+def counted_seconds(config: dict[str, Any]) -> float:
+    """Seconds of one trial's training, by the same count; its evaluation is left out."""
+    return float(config["train_cfg"]["max_iters"]) * iteration_seconds(config)
 
 
 def _trials_a_seed(states: Sequence[TrialState]) -> int:

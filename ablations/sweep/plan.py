@@ -119,7 +119,8 @@ def parse_options(pairs: Sequence[str], flag: str = "--cfg-options") -> dict[str
         if not separator or not path:
             raise UsageError(f"{flag} takes PATH=VALUE, not {pair!r}")
         try:
-            with warnings.catch_warnings(action="ignore"):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
                 options[path] = ast.literal_eval(text)
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             options[path] = {"true": True, "false": False, "none": None}.get(text.lower(), text)

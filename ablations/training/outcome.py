@@ -8,7 +8,7 @@ import sys
 import time
 import traceback
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,8 @@ from ablations.training.wandb_backend import close_run
 
 _PACKAGES = (
     *("torch", "torchvision", "mmengine", "mmcv", "mmdet"),
-    *("numpy", "pycocotools", "opencv-python", "loss-ablations"),
+    *("onedl-mmengine", "onedl-mmcv", "onedl-mmdetection"),  # the fork: docs/install.md
+    *("numpy", "pycocotools", "opencv-python", "opencv-python-headless", "loss-ablations"),
 )
 _RESERVE = 64 * 2**20  # bytes, for the record of a trial that has used up all memory
 _NO_MEMORY = re.compile("can't allocate memory|not enough memory|cannot allocate memory", re.I)
@@ -45,7 +46,9 @@ class Attempt:
 
     folder: Path
     trial: dict[str, Any] = field(default_factory=dict)
-    started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    started: str = field(
+        default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds")
+    )
     began: float = field(default_factory=time.monotonic)
     before: list[dict[str, Any]] = field(default_factory=list)  # earlier attempts
     runner: Runner | None = None

@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -200,9 +200,10 @@ def pretrain(config: Config, root: Path, out: Path, seed: int) -> dict[str, Any]
     note = {
         "sha256": sha256(out),
         "command": "python -m ablations.training.pretraining " + shlex.join(sys.argv[1:]),
-        "date": datetime.now(UTC).date().isoformat(),
+        "date": datetime.now(timezone.utc).date().isoformat(),
         "seconds": round(time.monotonic() - began),
-        "versions": {name: version(name) for name in ("torch", "mmdet", "numpy", "opencv-python")},
+        "versions": {name: version(name) for name in ("torch", "mmdet", "numpy")}
+        | {"opencv-python": cv2.__version__},
         "seed": seed,
         "threads": THREADS,
         "data": {"name": "digits", "version": digits.VERSION, "split": "train"},

@@ -1,5 +1,6 @@
 """Every link of the markdown files leads somewhere, and every example in them runs."""
 
+import importlib.util
 import os
 import re
 import shlex
@@ -32,7 +33,9 @@ PAGES = sorted(
         *(REPOSITORY / "reports" / "benchmarks").rglob("*.md"),
     }
 )
-FOLDERS = "ablations|benchmarks|configs|docs|runners|tests|reports/(?:published|benchmarks)"
+FOLDERS = (
+    "ablations|benchmarks|configs|docs|environment|runners|tests|reports/(?:published|benchmarks)"
+)
 
 
 def prose(page: Path) -> str:
@@ -126,6 +129,10 @@ def test_shell_examples(page: str, command: str, folder: Path, monkeypatch, caps
     elif words[:3] == ["python", "-m", "pytest"]:
         file, name = words[3].split("::")
         assert f"def {name}(" in (REPOSITORY / file).read_text()
+    elif words[:2] == ["python", "-m"]:
+        assert importlib.util.find_spec(words[2])
+    elif words[0] == "pip":
+        assert words[1] in ("install", "uninstall")
     elif "wandb" in words:
         from wandb.cli.cli import cli as wandb_cli
 

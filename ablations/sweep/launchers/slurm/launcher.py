@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -166,7 +166,7 @@ class SlurmLauncher:
             "jobs": [],
             "settings": asdict(self.settings),
             "max_parallel": self.max_parallel,
-            "submitted": datetime.now(UTC).isoformat(timespec="seconds"),
+            "submitted": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
         jobs: list[str] = value["jobs"]
         earlier = [job for each in submissions(launch.work_dir) for job in _open_jobs(each)]

@@ -1,12 +1,17 @@
 """The settings of a Slurm request: ``configs/slurm.toml`` and ``--slurm KEY=VALUE``."""
 
-import tomllib
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from ablations.sweep.errors import UsageError, one_of
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 
 @dataclass(frozen=True)

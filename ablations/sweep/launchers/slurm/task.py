@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from types import FrameType
 
@@ -157,7 +157,7 @@ def _requeue(folder: Path, reason: str, kind: str, most: int) -> None:
     if len(mine) >= most:
         update_status(folder, state="interrupted", reason=f"{reason}; requeued {len(mine)} times")
         return
-    now = datetime.now(UTC).isoformat(timespec="seconds")
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     this = {"job": job, "kind": kind, "reason": reason, "at": now}
     update_status(
         folder, state="interrupted", reason=f"{reason}; requeued", requeues=[*noted, this]
