@@ -53,7 +53,9 @@ def test_rounds_follow_each_other_and_a_preempted_trial_holds_its_round(
     saved = [state.folder / "checkpoint.json" for state in states]
     cluster.wait_for(lambda: any((read_json(path) or 0) >= 2 for path in saved), 300)
     running = next(s for s, path in zip(states, saved, strict=True) if (read_json(path) or 0) >= 2)
-    cluster.run("scancel", "--signal=USR2", jobs(work)[running.entry.id].id)
+    node = jobs(work)[running.entry.id].detail
+    urgent = ("sbatch", "-p", "high", "-w", node, "-c", "4", "-o", "/dev/null")
+    cluster.run(*urgent, "--wrap", "sleep 2")
 
     cluster.wait_for(lambda: "requeues" in (read_json(running.folder / STATUS) or {}), 300)
     assert len(submissions(work)) == 1
