@@ -321,20 +321,23 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def sweep_command(folder: Path) -> list[str]:
-    """The command of a sweep of four small trials; each has a loader with a worker."""
+def sweep_command(folder: Path, seeds: int) -> list[str]:
+    """The command of a sweep of two small trials a seed; each has a loader with a worker."""
     (folder / "config.py").write_text(CONFIG.format(root=ROOT, workers=1))
     (folder / "grid.py").write_text(GRID)
     paths = ["--grid", str(folder / "grid.py"), "--config", str(folder / "config.py")]
-    rest = ["--work-dir", "sweep", "--seeds", "0", "1", "--workers", "2", "--no-report"]
-    return [sys.executable, str(ROOT / "runners" / "sweep.py"), *paths, *rest]
+    rest = ["--work-dir", "sweep", "--workers", "2", "--no-report", "--seeds"]
+    script = str(ROOT / "runners" / "sweep.py")
+    return [sys.executable, script, *paths, *rest, *map(str, range(seeds))]
 
 
-def storm(folder: Path, kills: int, minutes: float, seed: int) -> tuple[Storm, float]:
-    """Disturb the small sweep; see ``Storm.run``."""
+def storm(
+    folder: Path, kills: int, minutes: float, seed: int, seeds: int = 2
+) -> tuple[Storm, float]:
+    """Disturb the small sweep of some ``seeds``; see ``Storm.run``."""
     _say(f"seed {seed}")
     quiet = {"WANDB_MODE": "disabled", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    found = Storm(sweep_command(folder), "sweep", seed, quiet)
+    found = Storm(sweep_command(folder, seeds), "sweep", seed, quiet)
     return found, found.run(folder, kills, minutes)
 
 

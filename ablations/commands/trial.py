@@ -11,7 +11,8 @@ from ablations.store.record import TRIAL, LaterRecordError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns 0 for a finished or diverged trial, 1 failed, 74 if its files could
-    not be written, 130 interrupted."""
+    not be written, 75 taken over by another process, 130 interrupted. A trial that hangs ends it
+    with 124."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="a trial's folder, with trial.json")
     folder = parser.parse_args(arguments).folder

@@ -61,6 +61,7 @@ def test_a_trial_that_hangs_each_time_has_failed_with_its_reason(tmp_path: Path)
     assert not list(tmp_path.rglob("*lease*"))
 
 
+@pytest.mark.chaos
 def test_a_trial_that_is_stopped_for_too_long_is_killed_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,6 +180,7 @@ def test_a_closed_terminal_lets_the_trials_save_their_state(tmp_path: Path, star
     check_saved(tmp_path / "sweep", "SIGTERM")
 
 
+@pytest.mark.chaos
 def test_under_nohup_a_closed_terminal_changes_nothing(tmp_path: Path, start: Start) -> None:
     ignore = lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)  # noqa: E731
     process = start(start_new_session=True, preexec_fn=ignore)
@@ -187,6 +189,7 @@ def test_under_nohup_a_closed_terminal_changes_nothing(tmp_path: Path, start: St
     assert process.wait(120) == 0
 
 
+@pytest.mark.chaos
 def test_a_stopped_trial_of_a_killed_command_does_not_block_the_next(
     tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -96,7 +96,11 @@ def record_death(work_dir: Path, entry: Entry, exit_code: int | None, why: str =
         reason = f"killed by {_signal(-exit_code)}{f': {why}' if why else ''}"
     if state.progress.get("state") in GAVE_REASON:
         reason = state.progress.get("reason") or reason
-    update_status(trial_folder(work_dir, entry.id), state="interrupted", reason=reason)
+    folder = trial_folder(work_dir, entry.id)
+    attempts = read_status(folder).get("attempts", [])
+    if attempts and attempts[-1].get("outcome") == "starting":  # it could not say how it ended
+        attempts[-1] |= {"outcome": reason}
+    update_status(folder, state="interrupted", reason=reason, attempts=attempts)
     return trial_state(work_dir, entry)
 
 
