@@ -153,6 +153,7 @@ def test_an_option_and_a_grid_do_not_set_the_same_thing() -> None:
 
 def test_the_papers_cost_is_an_assumption_that_says_so(capsys: pytest.CaptureFixture) -> None:
     flags = ["--grid", "gamma_alpha", "--config", "configs/retinanet_r50_coco_600.py"]
+    found = []
     for processes, images in (("8", 2), ("4", 4)):
         batch = f"train_dataloader.batch_size={images}"
         more = ["--gpus-per-trial", processes, "--workers", "1", "--cfg-options", batch]
@@ -160,7 +161,10 @@ def test_the_papers_cost_is_an_assumption_that_says_so(capsys: pytest.CaptureFix
         cli.print_plan(args, cli.resolve(args))
         cost = json.loads(capsys.readouterr().out)["estimate"]
         assert cost["source"].startswith("assumes") and "not run here" in cost["source"]
-        # 90,000 iterations of 16 images: 8 devices x 5 h, or 4 devices with twice the images each.
-        # 90,000 iterations of 16 images, however they are shared out: 8 devices x 5 h a trial.
-        assert cost["device_hours"] == pytest.approx(16 * 8 * 5)
-        assert cost["wall_hours"] == pytest.approx(16 * 5 * 8 / int(processes))
+        # 90,000 iterations of 16 images, however they are shared out: by detectron2's published
+        # 0.2 s an iteration at 720 px, and 600 px are fewer, 8 devices take below 5 h a trial.
+        hours = cost["device_hours"]
+        assert 16 * 8 * 2.5 < hours < 16 * 8 * 5
+        assert cost["wall_hours"] == pytest.approx(hours / int(processes))
+        found.append(hours)
+    assert found[0] == pytest.approx(found[1])
