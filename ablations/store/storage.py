@@ -23,7 +23,7 @@ class StorageError(RuntimeError):
 
 def described(error: OSError) -> str:
     """An operating system's error, with the file's name where it has one."""
-    text = error.strerror or str(error) or type(error).__name__
+    text = " ".join((error.strerror or str(error) or type(error).__name__).split())
     return f"{text}: {os.fspath(error.filename)!r}" if error.filename is not None else text
 
 
