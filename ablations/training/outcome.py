@@ -66,7 +66,7 @@ class Attempt:
 
 def one_line(error: BaseException) -> str:
     """An error as a record's reason."""
-    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    text = f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or _NO_MEMORY.search(text):
         text = f"out of memory: {text}"
     return text[:300]
