@@ -50,7 +50,7 @@ def check_kind(where: str, value: Any, *kinds: type) -> Any:
     return value
 
 
-_NAMES = {
+_NAMES: dict[type, str] = {
     **{str: "a text", int: "a whole number", float: "a number", dict: "a dict", list: "a list"},
     **{tuple: "a tuple", type(None): "None"},
 }
