@@ -33,4 +33,7 @@ def read_arrays(path: Path, needed: Sequence[str]) -> dict[str, NDArray[Any]]:
         raise ValueError(f"{path} cannot be read: {error}") from error
     if lacking:
         raise ValueError(f"{path} lacks {', '.join(lacking)}")
+    for name, value in found.items():
+        if not isinstance(value, np.ndarray):  # NumPy returns the bytes of what is no array
+            raise ValueError(f"{path} cannot be read: its {name} is no array")
     return found

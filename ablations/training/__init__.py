@@ -4,19 +4,14 @@ Importing this package registers the losses, the head, the data stream and the h
 needs one line: ``custom_imports = dict(imports=['ablations.training'])``.
 """
 
-import os
-
-# Checkpoints and weights are data: torch must not run code that one of them holds. Without this,
-# those from the cache of downloaded weights may hold any.
-os.environ.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)
-os.environ.setdefault("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
-
 # isort: off
 from ablations.training import wandb_client  # noqa: F401 - before torch, which it explains
 
 # isort: on
+from ablations.training.data_only import load_data_only
 from ablations.training.torchvision_compat import declare_missing_operators
 
+load_data_only()
 declare_missing_operators()
 
 from ablations.losses import modules  # noqa: E402, F401

@@ -4,8 +4,6 @@ import ast
 import json
 import os
 import pickle
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from ablations.store.record import CHECKPOINT, RECORD, DamagedRecordError, read_
 from ablations.sweep.errors import UsageError
 from ablations.sweep.plan import parse_options
 from ablations.training.checkpoint import usable_checkpoint
+from ablations.training.data_only import load_data_only
 from ablations.training.weights import missing_weights
 
 PACKAGE = Path(__file__).parents[2] / "ablations"
@@ -80,18 +79,16 @@ def test_weights_of_ones_own_with_code_are_refused(tmp_path: Path, bomb: Bomb) -
         CheckpointLoader.load_checkpoint(str(tmp_path / "weights.pth"), map_location="cpu")
 
 
-def test_a_variable_that_would_let_torch_run_code_is_removed() -> None:
-    script = (
-        "import os, ablations.training; print(sorted(k for k in os.environ if 'ONLY_LOAD' in k))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env=os.environ | {"TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.splitlines()[-1] == "['TORCH_FORCE_WEIGHTS_ONLY_LOAD']"
+def test_a_variable_that_would_let_torch_run_code_is_removed(
+    bomb: Bomb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", raising=False)
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    load_data_only()
+    torch.save(bomb, tmp_path / "weights.pth")
+    for options in ({}, {"weights_only": False}):
+        with pytest.raises(pickle.UnpicklingError):
+            torch.load(tmp_path / "weights.pth", **options)
 
 
 def test_arrays_with_code_are_refused(tmp_path: Path, bomb: Bomb) -> None:
