@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.chaos import TARGETS, Storm, storm
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(235)]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(400)]
 
 SEED = int(os.environ.get("CHAOS_SEED") or random.SystemRandom().randrange(10**6))
 
