@@ -136,6 +136,7 @@ class Lease:
             self._remove_folder()
             raise
         draft.unlink(missing_ok=True)
+        self._remove_drafts()
         _mine[self.folder.absolute()] = self
         threading.Thread(target=self._renew, name="lease", daemon=True).start()
         return self
@@ -150,6 +151,7 @@ class Lease:
         _mine.pop(self.folder.absolute(), None)
         found = _read(self._path)
         if found == self._content:
+            self._remove_drafts()
             self._path.unlink(missing_ok=True)
         elif found is not None and not isinstance(error, LeaseLostError):
             raise self._lost(found) from error
@@ -171,6 +173,14 @@ class Lease:
             owner = _owner(found)
             by = f"process {owner['pid']} on {owner['host']} has taken it over"
         return LeaseLostError(f"{self.folder} is no longer this process's: {by}")
+
+    def _remove_drafts(self) -> None:
+        """Those of processes that were killed while they took the lease; only its owner does so."""
+        for draft in self.folder.glob(f".{LEASE}.*"):
+            content = _read(draft)
+            alive = None if content is None else is_alive(_owner(content))
+            if alive is False or (alive is None and TIME_TO_LIVE < _age(draft) < float("inf")):
+                draft.unlink(missing_ok=True)
 
     def _remove_folder(self) -> None:
         if self._made:

@@ -11,6 +11,7 @@ import pytest
 
 from ablations.store import lease
 from ablations.store.lease import LEASE, Lease, LeaseHeldError, lease_owner
+from ablations.store.processes import this_process
 
 
 def test_a_held_folder_is_refused_and_then_free(tmp_path: Path) -> None:
@@ -39,6 +40,20 @@ def test_a_dead_owner_on_this_machine_is_succeeded_at_once(tmp_path: Path) -> No
     assert lease_owner(tmp_path) is None
     with Lease(tmp_path):
         assert lease_owner(tmp_path)["pid"] == os.getpid()
+
+
+def test_what_killed_claimants_left_is_removed(tmp_path: Path) -> None:
+    gone = multiprocessing.get_context("spawn").Process(target=os.getpid)
+    gone.start()
+    dead = json.dumps({**this_process(), "pid": gone.pid})
+    gone.join()
+    alive = json.dumps({**this_process(), "token": "another claimant's"})
+    for name, owner in (("a", dead), ("claim.b", dead), ("c", alive)):
+        (tmp_path / f".{LEASE}.{name}").write_text(owner)
+    with Lease(tmp_path):
+        assert {path.name for path in tmp_path.iterdir()} == {LEASE, f".{LEASE}.c"}
+        (tmp_path / f".{LEASE}.d").write_text(dead)
+    assert [path.name for path in tmp_path.iterdir()] == [f".{LEASE}.c"]
 
 
 def test_an_owner_on_another_machine_counts_until_it_falls_silent(tmp_path: Path) -> None:
