@@ -46,7 +46,7 @@ def check_kind(where: str, value: Any, *kinds: type) -> Any:
     """
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         names = " or ".join(_NAMES.get(kind, kind.__name__) for kind in kinds)
-        raise UsageError(f"{where} is {str(value)[:40]!r}; it must be {names}")
+        raise UsageError(f"{where} is {repr(value)[:40]}; it must be {names}")
     return value
 
 

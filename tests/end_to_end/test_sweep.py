@@ -288,7 +288,7 @@ def test_output_that_nobody_reads_ends_without_a_traceback(tiny: Path, environme
         (["--workers", "0"], "must be at least 1"),
         (["--json"], "--json goes with --dry-run"),
         (["--cfg-options", "optim_wrapper.optimizer.lr=0,01"], "takes a number, not a str"),
-        (["--cfg-options", "train_cfg.max_iters=None"], "no train_cfg.max_iters"),
+        (["--cfg-options", "train_cfg.max_iters=None"], "max_iters is None; it must be a whole"),
         (["--cfg-options", "val_evaluator.type=CocoMetric"], "scored by BoxAP"),
         (["--launcher", "slurm", "--slurm", "gpu"], "--slurm takes PATH=VALUE"),
     ],
