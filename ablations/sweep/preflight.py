@@ -2,6 +2,7 @@
 
 import importlib
 import multiprocessing
+import contextlib
 import os
 import signal
 from multiprocessing.connection import Connection
@@ -97,7 +98,9 @@ def _check(sender: Connection, *arguments: Any) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     end_with_parent(signal.SIGKILL, os.getppid())
-    sender.send(check_plan(*arguments))
+    answer = check_plan(*arguments)
+    with contextlib.suppress(BrokenPipeError):  # the command was killed meanwhile
+        sender.send(answer)
 
 
 def check_plan(
