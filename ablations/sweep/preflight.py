@@ -1,8 +1,8 @@
 """Check a plan before its first trial starts."""
 
+import contextlib
 import importlib
 import multiprocessing
-import contextlib
 import os
 import signal
 from multiprocessing.connection import Connection
