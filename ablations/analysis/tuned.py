@@ -64,7 +64,12 @@ def tuned(study: Study) -> Tuned | None:
         return None
     arm_of = {label: _without(label, axis) for label in cells}
     arms = list(dict.fromkeys(arm_of.values()))
-    values = sorted({point[axis] for point in cells.values()})
+    values: list[Any] = []
+    for point in cells.values():
+        if point[axis] not in values:
+            values.append(point[axis])
+    if all(isinstance(value, int | float) for value in values):
+        values.sort()
     labels: list[list[str | None]] = [[None] * len(values) for _ in arms]
     for label, point in cells.items():
         labels[arms.index(arm_of[label])][values.index(point[axis])] = label

@@ -127,7 +127,7 @@ def parse_grid(name: str, spec: dict[str, Any], protocol: str = DEFAULT_PROTOCOL
         raise UsageError(f"grid {name}: " + one_of("key", min(unknown), sorted(_KEYS)))
     check_plain(f"grid {name}", spec)
     spec = _by_protocol(f"grid {name}", spec, protocol)
-    for key in ("title", "table", "note", "baseline", "config"):
+    for key in ("title", "table", "note", "baseline", "tune", "config"):
         check_kind(f"grid {name}: {key}", spec.get(key), str, type(None))
     check_kind(f"grid {name}: blocks", spec.get("blocks", []), list, tuple)
     points: list[Point] = []

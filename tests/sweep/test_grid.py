@@ -105,6 +105,8 @@ def test_what_is_tuned_is_an_axis() -> None:
     assert parse_grid("g", spec | {"tune": "lr"}).describe()["tune"] == "lr"
     with pytest.raises(UsageError, match="grid g: 'tune': no axis named 'rate'; valid: a, lr"):
         parse_grid("g", spec | {"tune": "rate"})
+    with pytest.raises(UsageError, match=r"grid g: tune is \[\]; it must be a text or None"):
+        parse_grid("g", spec | {"tune": []})
 
 
 @pytest.mark.parametrize(
