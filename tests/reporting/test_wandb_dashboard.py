@@ -9,13 +9,14 @@ import pytest
 import wandb
 
 from ablations.analysis.study import load_study
+from ablations.commands import report
 from ablations.reporting import wandb_dashboard
 from ablations.reporting.report import write_report
 from ablations.reporting.wandb_dashboard import publish, save, specification, workspace
 from ablations.store.files import read_json, write_json
 from ablations.store.manifest import MANIFEST as MANIFEST_FILE
 from tests.helpers.fabricated import Plan, fabricate
-from tests.helpers.wandb_reader import records, rows
+from tests.helpers.wandb_reader import newest, records, rows, summary
 from tests.helpers.wandb_stub import ENTITY, KEY, MANIFEST, Stub, StubArtifact
 
 SMALL = [{"loss": "CE"}, {"gamma": 2.0, "alpha": 0.25}, {"gamma": 2.0, "alpha": 0.5}]
@@ -125,6 +126,17 @@ def test_without_a_server_there_is_a_run_and_a_specification(
     assert row["figures/figure_4_loss_cdfs._type"] == "image-file"
     assert row["figure_4/positives_table.nrows"] > 1000
     assert "report-digits" in [artifact["name"] for artifact in records(file, "artifact")]
+
+
+def test_the_run_compares_with_the_baseline_of_the_command(
+    sweep: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, alone: None
+) -> None:
+    work_dir, out = sweep
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    chosen = "gamma=2 alpha=0.5"
+    assert report.main([str(work_dir), "--out", str(out), "--baseline", chosen, "--wandb"]) == 0
+    assert summary(newest(work_dir))["config"]["baseline"] == chosen
+    assert f"AP minus that of {chosen}" in (out / "README.md").read_text()
 
 
 def test_saved_twice_it_is_one_view(
