@@ -2,11 +2,10 @@
 
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from types import UnionType
-from typing import Any, get_args, get_origin
+from typing import Any
 
 from ablations.store.files import read_json, write_json
-from ablations.store.record import READABLE, SCHEMA_VERSION
+from ablations.store.record import READABLE, SCHEMA_VERSION, kinds
 
 MANIFEST = "manifest.json"
 TRIALS = "trials"
@@ -83,7 +82,7 @@ def _ill_typed(manifest: Manifest) -> str | None:
     holders: list[Manifest | Entry] = [manifest, *manifest.trials]
     for holder in holders:
         for each in fields(holder):
-            if not isinstance(getattr(holder, each.name), _kinds(each.type)):
+            if not isinstance(getattr(holder, each.name), kinds(each.type)):
                 return each.name
     if "name" not in manifest.grid:
         return "grid"
@@ -92,12 +91,6 @@ def _ill_typed(manifest: Manifest) -> str | None:
     if any("/" in entry.id or entry.id in ("", ".", "..") for entry in manifest.trials):
         return "id"
     return None
-
-
-def _kinds(annotation: Any) -> tuple[type, ...]:
-    """The classes that a field's annotation allows."""
-    each = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
-    return tuple(get_origin(one) or one for one in each)
 
 
 def trial_folder(work_dir: Path, trial_id: str) -> Path:

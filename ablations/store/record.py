@@ -22,6 +22,7 @@ A sweep's work directory::
 
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin
 
 from ablations.store.files import read_json, sha256, write_json
@@ -152,11 +153,25 @@ def read_record(folder: Path) -> Record | None:
     return record
 
 
+_PLAIN = {dict, list, str, int, NoneType}
+
+
+def kinds(annotation: Any) -> tuple[type, ...]:
+    """The classes that a field's annotation allows."""
+    each = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    return tuple(get_origin(one) or one for one in each)
+
+
 def _ill_typed(record: Record) -> str | None:
     """The first field whose value is of another type than the record's."""
     for each in fields(Record):
-        value, kind = getattr(record, each.name), get_origin(each.type) or each.type
-        if kind in (dict, list, str, int) and not isinstance(value, kind):
+        value, allowed = getattr(record, each.name), kinds(each.type)
+        if set(allowed) <= _PLAIN and not isinstance(value, allowed):
+            return each.name
+        kind, inner = allowed[0], get_args(each.type)
+        if kind is list and not all(isinstance(row, dict) for row in value):
+            return each.name
+        if kind is dict and inner[1] is str and not all(isinstance(v, str) for v in value.values()):
             return each.name
         numbers = kind is dict and "float" in str(each.type)
         if numbers and not all(v is None or isinstance(v, int | float) for v in value.values()):
