@@ -57,3 +57,8 @@ def test_everything_wrong_is_named_at_once() -> None:
         load_settings(None, {"time": "soon"})
     with pytest.raises(UsageError, match="no trial would ever run"):
         load_settings(None, {"time": "1", "signal_seconds": 90})
+
+
+def test_extra_lines_of_another_kind_are_named() -> None:
+    with pytest.raises(UsageError, match="extra is 0; it must be"):
+        load_settings(None, {"extra": 0})

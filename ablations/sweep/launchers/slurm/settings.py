@@ -75,7 +75,7 @@ def load_settings(path: Path | None, options: Mapping[str, Any]) -> Settings:
             wrong.append(f"{key} is {value}; it must be more")
     wrong += [
         f"extra has {line!r}; lines look like '--reservation=vision'"
-        for line in values.get("extra", [])
+        for line in _texts(values.get("extra"))
         if not str(line).startswith("--")
     ]
     if not wrong:
