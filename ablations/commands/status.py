@@ -14,6 +14,7 @@ from rich.console import Console
 
 from ablations.commands.output import refuse, until_closed
 from ablations.store.choosing import ONLY, chosen
+from ablations.store.manifest import read_manifest
 from ablations.store.record import LOG
 from ablations.store.states import TrialState, sweep_states
 from ablations.sweep.launchers.slurm.queue import (
@@ -68,12 +69,12 @@ def _cancel(work_dir: Path, only: Sequence[str]) -> list[str]:
 
 def _decided(work_dir: Path) -> None:
     """Print what is known of the cells of a sequential sweep, and what runs next and why."""
-    manifest, states = sweep_states(work_dir)
-    if manifest.decide is None:
-        return
+    manifest = read_manifest(work_dir)
+    if manifest is None or manifest.decide is None:
+        return  # without reading every trial again
     from ablations.commands import deciding  # it imports scipy
 
-    found = deciding.decided(manifest, states)
+    found = deciding.decided(manifest, sweep_states(work_dir)[1])
     if found is not None:
         print(f"\n{deciding.known(found)}\n{deciding.why(found)}")
 
