@@ -102,6 +102,12 @@ class Record:
     schema_version: int = SCHEMA_VERSION
 
 
+def planned(trial: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a record that are known before the trial starts, from its ``trial.json``."""
+    names = ("sweep", "point", "label", "seed", "loss", "data")
+    return {"trial_id": trial["id"], **{name: trial[name] for name in names}}
+
+
 def write_record(folder: Path, record: Record) -> None:
     """Write ``record`` into a trial's folder, after all its other files.
 

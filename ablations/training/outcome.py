@@ -22,7 +22,7 @@ from ablations.losses.native import library
 from ablations.store import record as files
 from ablations.store.files import put_in_place, removed_on_failure, sha256
 from ablations.store.lease import check_lease
-from ablations.store.record import Record, read_record, write_record
+from ablations.store.record import Record, planned, read_record, write_record
 from ablations.store.status import read_status, update_status
 from ablations.training.code import code_state
 from ablations.training.distributed import bare_model
@@ -120,17 +120,12 @@ def write_outcome(attempt: Attempt, status: files.Status, reason: str | None) ->
             traceback.print_exc()
     names = [files.CONFIG, files.TRIAL, files.CURVE, files.WEIGHTS]
     names += [files.PREDICTIONS, files.PROBABILITIES] if status == "finished" else []
-    trial = attempt.trial
     attempts = read_status(folder)["attempts"]
     on_cuda = torch.cuda.is_available()
     write_record(
         folder,
         Record(
-            trial_id=trial["id"],
-            sweep=trial["sweep"],
-            point=trial["point"],
-            label=trial["label"],
-            seed=trial["seed"],
+            **planned(attempt.trial),
             status=status,
             reason=reason,
             metrics={name: _number(metrics.get(name)) for name in files.METRICS} if metrics else {},
@@ -150,9 +145,7 @@ def write_outcome(attempt: Attempt, status: files.Status, reason: str | None) ->
             if on_cuda
             else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             attempts=attempts,
-            loss=trial["loss"],
             protocol=attempt.protocol,
-            data=trial["data"],
             versions=attempt.versions,
             code=attempt.code,
             git=code_state(),

@@ -18,7 +18,7 @@ from typing import Protocol
 from ablations.store.files import read_json, sha256
 from ablations.store.lease import Lease, LeaseHeldError
 from ablations.store.manifest import Entry, trial_folder
-from ablations.store.record import CONFIG, TRIAL, Record, write_record
+from ablations.store.record import CONFIG, TRIAL, Record, planned, write_record
 from ablations.store.states import TrialState, trial_state
 from ablations.store.status import read_status, update_status
 
@@ -117,17 +117,11 @@ def record_failure(work_dir: Path, entry: Entry, reason: str) -> TrialState:
             write_record(
                 folder,
                 Record(
-                    trial_id=trial["id"],
-                    sweep=trial["sweep"],
-                    point=trial["point"],
-                    label=trial["label"],
-                    seed=trial["seed"],
+                    **planned(trial),
                     status="failed",
                     reason=reason,
                     attempts=attempts,
                     timings={"wall_s": sum(each.get("seconds", 0.0) for each in attempts)},
-                    loss=trial["loss"],
-                    data=trial["data"],
                     files={name: sha256(folder / name) for name in (TRIAL, CONFIG)},
                 ),
             )
