@@ -1,14 +1,19 @@
 """A sweep small enough for a test: the embedded detector on a few of the embedded images."""
 
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from ablations.commands.sweep import main
+from tests.helpers.in_process import InProcess
+
 REPOSITORY = Path(__file__).parents[2]
+SWEEP = REPOSITORY / "runners" / "sweep.py"
 
 CONFIG = """
 _base_ = ["{repository}/configs/retinanet_r18_digits.py"]
@@ -36,12 +41,16 @@ blocks = [
 Run = Callable[..., subprocess.CompletedProcess]
 
 
+def write_tiny(folder: Path, digits: Path) -> None:
+    """Write ``config.py`` and ``grid.py``."""
+    (folder / "config.py").write_text(CONFIG.format(repository=REPOSITORY, data=digits))
+    (folder / "grid.py").write_text(GRID)
+
+
 @pytest.fixture
 def tiny(tmp_path: Path, digits: Path) -> Path:
     """A folder with ``config.py`` and ``grid.py``; commands run there."""
-    text = CONFIG.format(repository=REPOSITORY, data=digits)
-    (tmp_path / "config.py").write_text(text)
-    (tmp_path / "grid.py").write_text(GRID)
+    write_tiny(tmp_path, digits)
     return tmp_path
 
 
@@ -56,12 +65,12 @@ def environment() -> dict[str, str]:
 
 
 @pytest.fixture
-def sweep(tiny: Path, environment: dict[str, str]) -> Run:
-    """Run ``runners/sweep.py`` with some flags in the tiny folder."""
+def sweep_command(tiny: Path, environment: dict[str, str]) -> Run:
+    """Run ``runners/sweep.py`` with some flags in the tiny folder, as it is typed."""
 
     def run(*flags: str, timeout: float = 300) -> subprocess.CompletedProcess:
         return subprocess.run(
-            [sys.executable, str(REPOSITORY / "runners" / "sweep.py"), *flags],
+            [sys.executable, str(SWEEP), *flags],
             cwd=tiny,
             env=environment,
             capture_output=True,
@@ -71,3 +80,37 @@ def sweep(tiny: Path, environment: dict[str, str]) -> Run:
         )
 
     return run
+
+
+@pytest.fixture(scope="package")
+def in_process() -> Iterator[InProcess]:
+    """Runs commands without a process of their own."""
+    found = InProcess()
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def sweep(tiny: Path, in_process: InProcess) -> Run:
+    """The same without a process of its own, which saves most of its time."""
+    return lambda *flags: in_process.run(main, SWEEP, flags, tiny)
+
+
+@pytest.fixture(scope="package")
+def trained_once(
+    tmp_path_factory: pytest.TempPathFactory, digits: Path, in_process: InProcess
+) -> Path:
+    """The tiny sweep's work directory after its trials."""
+    folder = tmp_path_factory.mktemp("trained")
+    write_tiny(folder, digits)
+    flags = ("--grid", "grid.py", "--config", "config.py", "--work-dir", "work", "--no-report")
+    done = in_process.run(main, SWEEP, flags, folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "work"
+
+
+@pytest.fixture
+def trained(tiny: Path, trained_once: Path) -> Path:
+    """The tiny folder with ``work``, whose trials have finished."""
+    shutil.copytree(trained_once, tiny / "work")
+    return tiny

@@ -76,14 +76,14 @@ def by_label(work_dir: Path) -> dict[str, TrialState]:
     return {state.entry.label: state for state in sweep_states(work_dir)[1]}
 
 
-def test_each_way_to_fail_is_a_result_and_the_others_go_on(sweep, tiny: Path) -> None:
+def test_each_way_to_fail_is_a_result_and_the_others_go_on(sweep_command, tiny: Path) -> None:
     (tiny / "faults.py").write_text(FAULTS)
     (tiny / "grid.py").write_text(GAMMAS)
     with (tiny / "config.py").open("a") as config:
         config.write(HOOKS.replace("= [", '= [\n    dict(type="Faults"),'))
         config.write('custom_imports = dict(imports=["ablations.training", "faults"])\n')
         config.write("hung_after_s = 15\ntrain_dataloader.update(num_workers=1)\n")
-    done = sweep(*FLAGS, timeout=550)
+    done = sweep_command(*FLAGS, timeout=550)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     states = by_label(tiny / "work")
@@ -148,7 +148,7 @@ def _all_begun(work_dir: Path, iteration: int) -> bool:
 
 
 def test_a_torn_checkpoint_costs_the_way_from_the_one_before(
-    sweep, tiny: Path, environment: dict[str, str]
+    sweep_command, tiny: Path, environment: dict[str, str]
 ) -> None:
     """And the result is that of a sweep that nobody disturbed."""
     with (tiny / "config.py").open("a") as config:
@@ -163,13 +163,13 @@ def test_a_torn_checkpoint_costs_the_way_from_the_one_before(
         "    path = pathlib.Path(folder, 'checkpoint.pth')\n"
         "    path.write_bytes(path.read_bytes()[:1000])\n"
     )
-    assert sweep(*FLAGS).returncode == 0
+    assert sweep_command(*FLAGS).returncode == 0
     for state in sweep_states(tiny / "work")[1]:
         log = (state.folder / "log.txt").read_text()
         assert "is damaged (" in log and "the trial continues from the one before" in log
         assert "resumed epoch: 0, iter: 5" in log
     (tiny / "stops.py").write_text((tiny / "stops.py").read_text().replace("== 10", "== -1"))
-    whole = sweep(*FLAGS[:5], "whole", "--no-report")
+    whole = sweep_command(*FLAGS[:5], "whole", "--no-report")
     assert whole.returncode == 0, whole.stderr
     for torn, straight in zip(
         sweep_states(tiny / "work")[1], sweep_states(tiny / "whole")[1], strict=True
@@ -179,13 +179,13 @@ def test_a_torn_checkpoint_costs_the_way_from_the_one_before(
             assert (torn.folder / name).read_bytes() == (straight.folder / name).read_bytes()
 
 
-def test_both_trials_of_two_processes_lose_one_and_go_on(sweep, tiny: Path) -> None:
+def test_both_trials_of_two_processes_lose_one_and_go_on(sweep_command, tiny: Path) -> None:
     (tiny / "dies.py").write_text(
         DIES.replace('pathlib.Path("died")', 'pathlib.Path(runner.work_dir, "died")')
     )
     (tiny / "half.py").write_text(HALF.format(images=2) + MORTAL)
     flags = ("--grid", "grid.py", "--config", "half.py", "--gpus-per-trial", "2", "--workers", "2")
-    done = sweep(*flags, "--work-dir", "work", "--no-report", timeout=500)
+    done = sweep_command(*flags, "--work-dir", "work", "--no-report", timeout=500)
     assert done.returncode == 0, done.stdout + done.stderr
     for state in sweep_states(tiny / "work")[1]:
         assert state.record is not None

@@ -22,8 +22,8 @@ FL1 = '"FL1": dict(type="ablations.FocalLoss", gamma=1.0, alpha=0.25, use_sigmoi
 FLAGS = ("--grid", "grid.py", "--config", "config.py", "--work-dir", "work")
 
 
-def test_two_trials_through_to_the_report_and_not_twice(sweep, tiny: Path) -> None:
-    first = sweep(*FLAGS)
+def test_two_trials_through_to_the_report_and_not_twice(sweep_command, tiny: Path) -> None:
+    first = sweep_command(*FLAGS)
     assert first.returncode == 0, first.stdout + first.stderr
     assert "2 finished" in first.stdout
     states = sweep_states(tiny / "work")[1]
@@ -41,24 +41,24 @@ def test_two_trials_through_to_the_report_and_not_twice(sweep, tiny: Path) -> No
 
     written = {p: p.stat().st_mtime_ns for p in (tiny / "work").rglob("*") if p.is_file()}
     began = time.monotonic()
-    second = sweep(*FLAGS)
+    second = sweep_command(*FLAGS)
     assert second.returncode == 0
     assert "are done" in second.stdout
     assert time.monotonic() - began < 10
     assert {p: p.stat().st_mtime_ns for p in (tiny / "work").rglob("*") if p.is_file()} == written
 
-    changed = sweep(*FLAGS, "--cfg-options", "optim_wrapper.optimizer.lr=0.5")
+    changed = sweep_command(*FLAGS, "--cfg-options", "optim_wrapper.optimizer.lr=0.5")
     assert changed.returncode == 2
     assert "cfg_options.optim_wrapper.optimizer.lr: None -> 0.5" in changed.stderr
-    planned = sweep(*FLAGS, "--seeds", "0", "1", "--dry-run", "--json")
+    planned = sweep_command(*FLAGS, "--seeds", "0", "1", "--dry-run", "--json")
     assert [t["state"] for t in json.loads(planned.stdout)["trials"]] == [
         *("finished", "finished"),
         *("pending", "pending"),
     ]
 
 
-def test_trials_that_share_their_data_give_the_same(sweep, tiny: Path, environment) -> None:
-    assert sweep(*FLAGS, "--no-report").returncode == 0
+def test_trials_that_share_their_data_give_the_same(trained: Path, environment) -> None:
+    tiny = trained
     driver = tiny / "sharing.py"
     driver.write_text(
         "import sys\n"
@@ -356,11 +356,11 @@ def test_planning_imports_no_torch(tiny: Path, environment: dict[str, str]) -> N
     assert time.monotonic() - began < 5
 
 
-def test_a_trials_config_runs_under_mmdets_own_tool(sweep, tiny: Path, environment) -> None:
+def test_a_trials_config_runs_under_mmdets_own_tool(trained: Path, environment) -> None:
     """A trial can be trained without this project's Runner code."""
     import mmdet
 
-    assert sweep(*FLAGS, "--no-report").returncode == 0
+    tiny = trained
     state = sweep_states(tiny / "work")[1][1]
     tool = Path(mmdet.__file__).parent / ".mim" / "tools" / "train.py"
     result = subprocess.run(
@@ -414,8 +414,8 @@ def test_records_name_the_code_that_was_loaded(tiny: Path, environment: dict[str
     assert [state.record.git for state in states] == [{"commit": loaded, "dirty": False}] * 2
 
 
-def test_cells_that_another_sweep_has_trained_are_not_trained_again(sweep, tiny: Path) -> None:
-    assert sweep(*FLAGS, "--no-report").returncode == 0
+def test_cells_that_another_sweep_has_trained_are_not_trained_again(sweep, trained: Path) -> None:
+    tiny = trained
     grid = (tiny / "grid.py").read_text().replace('dict(loss="CE"), ', 'dict(loss="FL1"), ')
     grid = grid.replace('"CE": dict(type="ablations.CrossEntropyLoss", use_sigmoid=True)', FL1)
     (tiny / "other.py").write_text(grid)
