@@ -2,8 +2,10 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+from filelock import FileLock
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
@@ -19,5 +21,18 @@ def digits() -> Path:
 
     root = REPOSITORY / "data" / "digits"
     root.parent.mkdir(exist_ok=True)
-    build(root)
+    with FileLock(root.with_name(".digits.lock")):  # tests may run in several processes
+        build(root)
     return root
+
+
+@pytest.fixture
+def sketched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports draw their figures once and coarsely; drawing takes most of a report's time."""
+    from ablations.reporting.figures import writer
+
+    def sketch(figure: Any, folder: Path, name: str) -> None:
+        figure.savefig(folder / f"{name}.png", dpi=10)
+        (folder / f"{name}.svg").touch()
+
+    monkeypatch.setattr(writer, "_write", sketch)

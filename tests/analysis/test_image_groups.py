@@ -24,6 +24,8 @@ from ablations.reporting.report import write_report
 from ablations.store.record import PREDICTIONS
 from tests.helpers.fabricated import Plan, fabricate
 
+pytestmark = pytest.mark.usefixtures("sketched")
+
 TWO = [{"loss": "CE"}, {"gamma": 2.0, "alpha": 0.25}]
 OTHER = "gamma=2 alpha=0.25"
 

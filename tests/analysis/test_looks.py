@@ -9,6 +9,8 @@ from ablations.analysis.study import load_study
 from ablations.reporting.report import write_report
 from tests.helpers.fabricated import Plan, fabricate
 
+pytestmark = pytest.mark.usefixtures("sketched")
+
 RUN = "python runners/sweep.py --grid gamma_alpha"
 DAY = "2026-05-0{}T10:00:00+00:00"
 

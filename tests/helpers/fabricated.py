@@ -234,14 +234,14 @@ def _files(folder: Path, plan: Plan, entry: Entry, rng: np.random.Generator) -> 
         "loss_cls_negative": negative,
         "num_positive": rng.integers(150, 200, n),
     }
-    np.savez_compressed(folder / files.CURVE, **columns)
+    np.savez(folder / files.CURVE, **columns)
     gamma = float(entry.point.get("gamma", 0.0))
     logits = {
         "positive": logit_counts(rng.normal(0.5, 1.5, 2000)),
         "negative": logit_counts(rng.normal(-5 + 0.5 * gamma, 1.2, 40_000)),
     }
     totals = {f"{name}_total": np.int64(counts.sum()) for name, counts in logits.items()}
-    np.savez_compressed(folder / files.PROBABILITIES, **logits, **totals)
+    np.savez(folder / files.PROBABILITIES, **logits, **totals)
     return {name: sha256(folder / name) for name in (files.CURVE, files.PROBABILITIES)}
 
 

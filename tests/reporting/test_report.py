@@ -14,11 +14,14 @@ from matplotlib.image import imsave
 from mmengine.config import Config
 from PIL import Image
 
+from ablations.commands.report import main
 from ablations.reporting.report import write_report
 from ablations.reporting.validation_images import read_pixels
 from ablations.store.files import sha256
 from ablations.training.fingerprint import fingerprint
 from tests.helpers.fabricated import GRID, PROTOCOL, Plan, fabricate
+
+pytestmark = pytest.mark.usefixtures("sketched")
 
 REPOSITORY = Path(__file__).parents[2]
 EFFECTS = {"gamma=2 alpha=0.25": 6.0, "gamma=0 alpha=0.75": 3.0}
@@ -191,7 +194,9 @@ def test_the_command_line_writes_where_it_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "problem", ["no sweep", "no label", "broken manifest", "two protocols", "somebody's README"]
 )
-def test_bad_input_exits_with_2_and_one_line(tmp_path: Path, problem: str) -> None:
+def test_bad_input_exits_with_2_and_one_line(
+    tmp_path: Path, problem: str, capsys: pytest.CaptureFixture
+) -> None:
     work_dir = fabricate(tmp_path / "digits", Plan(points=[{"loss": "CE"}]))
     arguments: list[object] = [work_dir, "--out", tmp_path / "report"]
     if problem == "no sweep":
@@ -207,9 +212,8 @@ def test_bad_input_exits_with_2_and_one_line(tmp_path: Path, problem: str) -> No
         arguments[-1] = tmp_path / "project"
         (tmp_path / "project").mkdir()
         (tmp_path / "project" / "README.md").write_text("# My project")
-    done = run(*arguments)
-    assert done.returncode == 2
-    assert len(done.stderr.strip().splitlines()) == 1
+    assert main([str(each) for each in arguments]) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
     assert not (tmp_path / "report").exists()
     assert not list(tmp_path.glob(".*"))
 
@@ -226,6 +230,7 @@ def test_the_report_needs_neither_torch_nor_mmdet() -> None:
 def test_reruns_are_the_same_bytes_but_for_the_date_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.undo()  # the figures too
     points = [{"loss": "CE"}, {"gamma": 2.0, "alpha": 0.25}, {"gamma": 0.0, "alpha": 0.75}]
     work_dir = fabricate(tmp_path / "digits", Plan(points=points, images=12))
     reports = []
