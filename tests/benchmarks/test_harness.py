@@ -32,7 +32,7 @@ def test_the_local_launcher_adds_little_to_a_trial(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert launching(tmp_path) < SLACK * LAUNCH_S
+    assert launching(tmp_path, trials=20) < SLACK * LAUNCH_S
 
 
 @pytest.mark.slow
