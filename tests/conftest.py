@@ -32,6 +32,7 @@ def sketched(monkeypatch: pytest.MonkeyPatch) -> None:
     from ablations.reporting.figures import writer
 
     def sketch(figure: Any, folder: Path, name: str) -> None:
+        figure.set_layout_engine("none")
         figure.savefig(folder / f"{name}.png", dpi=10)
         (folder / f"{name}.svg").touch()
 
