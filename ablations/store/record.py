@@ -27,9 +27,10 @@ from typing import Any, Literal, get_args, get_origin
 
 from ablations.store.files import read_json, sha256, write_json
 
-SCHEMA_VERSION = 3
-READABLE = (1, 2, 3)
-"""Schemas that can be read. Schema 1 has no ``taken_from``, schemas 1 and 2 no ``code``."""
+SCHEMA_VERSION = 4
+READABLE = (1, 2, 3, 4)
+"""Schemas that can be read. Schema 1 has no ``taken_from``, schemas 1 and 2 no ``code``, schemas 1
+to 3 no ``complexity`` and no ``imbalance``."""
 
 RECORD = "record.json"
 TRIAL = "trial.json"
@@ -99,6 +100,14 @@ class Record:
     taken_from: dict[str, str] = field(default_factory=dict)
     # taken_from: sweep, work_dir (as given, never absolute) and command that trained the trial;
     # empty for a trial that was trained in its own sweep
+    complexity: dict[str, Any] = field(default_factory=dict)
+    # complexity: params, flops (multiply-adds, as mmengine counts them) of one height x width image
+    imbalance: list[dict[str, Any]] = field(default_factory=list)
+    # imbalance: one entry a classification loss that was watched: head (its path in the model),
+    # unit (anchors, locations, proposals), candidates and positives (a training image, mean;
+    # without ignored ones), ce_negative_share (start, middle, end: the negatives' share of plain
+    # CE's sum; None: unknown)
+    imbalance_missing: str | None = None  # why nothing could be watched, one sentence
     schema_version: int = SCHEMA_VERSION
 
 
