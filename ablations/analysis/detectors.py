@@ -1,5 +1,6 @@
 """Detectors side by side: what each costs, how accurate it is, and on which objects."""
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -12,10 +13,10 @@ from ablations.analysis.comparisons import against_baseline
 from ablations.analysis.image_bootstrap import Resamples
 from ablations.analysis.object_sizes import NAMES
 from ablations.analysis.seeds import ALPHA, holm, seed_interval
-from ablations.analysis.study import Study
+from ablations.analysis.study import Study, is_plain_ce
 from ablations.store.states import TrialState
 
-AXIS = "detector"
+AXIS, LOSS = "detector", "loss"  # a grid's axes
 SLACK_S = 3.0
 """Seconds that two trials may overlap and still count as one after the other: their times are known
 to a second."""
@@ -118,8 +119,32 @@ def size_differences(study: Study) -> pd.DataFrame:
             return rows
         rows = rows[["label", "seeds", "difference", "half_seeds", "p"]]
         rows.insert(0, "metric", metric)
-        rows["p_corrected"] = holm(rows["p"])
-        sure = rows["p_corrected"] <= ALPHA
-        rows["better"] = np.where(sure, np.where(rows["difference"] > 0, "yes", "no"), "unclear")
-        parts.append(rows)
+        parts.append(_decided(rows))
     return pd.concat(parts, ignore_index=True)
+
+
+def loss_differences(study: Study, resamples: Resamples) -> pd.DataFrame:
+    """AP of each loss minus that of plain CE on the same detector, where a grid has both axes.
+
+    Columns: ``detector`` and ``baseline`` (label of its plain CE), then those of
+    ``comparisons.against_baseline``, ``p_corrected`` (Holm, over all rows) and ``better`` as in
+    ``size_differences``.
+    """
+    parts = []
+    detectors = dict.fromkeys(point.get(AXIS) for point in study.points.values())
+    for detector in detectors if LOSS in study.axes else ():
+        own = [label for label in study.labels if study.points[label].get(AXIS) == detector]
+        base = next((name for name in own if is_plain_ce(name, study.points[name])), None)
+        if detector is not None and base is not None and len(own) > 1:
+            rows = against_baseline(replace(study, labels=own, baseline=base), resamples)
+            rows.insert(0, "baseline", base)
+            rows.insert(0, "detector", detector)
+            parts.append(rows)
+    return _decided(pd.concat(parts, ignore_index=True)) if parts else pd.DataFrame()
+
+
+def _decided(rows: pd.DataFrame) -> pd.DataFrame:
+    """``rows`` of differences with their corrected p, and what they come to."""
+    corrected = holm(rows["p"])
+    sure = np.where(rows["difference"] > 0, "yes", "no")
+    return rows.assign(p_corrected=corrected, better=np.where(corrected <= ALPHA, sure, "unclear"))

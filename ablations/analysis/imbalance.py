@@ -9,7 +9,7 @@ from ablations.analysis.seeds import seed_interval
 from ablations.analysis.study import Study
 
 STAGES = ("start", "middle", "end")
-FIGURES = ("candidates", "positives", "ratio", *STAGES)
+FIGURES = ("candidates", "positives", "ratio", "drawn_from", "drawn_from_positives", *STAGES)
 
 
 def imbalance_frame(study: Study) -> pd.DataFrame:
@@ -18,7 +18,8 @@ def imbalance_frame(study: Study) -> pd.DataFrame:
     Columns: ``label``, ``head`` (its path in the model), ``unit`` (anchors, locations, proposals),
     ``seeds`` (trials that have it), and by name the mean over them with ``NAME_low`` and
     ``NAME_high`` (95 % Student t interval; NaN for one seed) of ``candidates`` and ``positives`` (a
-    training image), ``ratio`` (candidates a positive), ``start``, ``middle``, ``end``
+    training image), ``ratio`` (candidates a positive), ``drawn_from`` and ``drawn_from_positives``
+    (the candidates and positives before a sampler drew some), ``start``, ``middle``, ``end``
     (negatives' share of plain CE's loss then, in percent). NaN where a record does not have it.
     """
     found: dict[tuple[str, str, str], list[list[float]]] = {}
@@ -41,10 +42,15 @@ def imbalance_frame(study: Study) -> pd.DataFrame:
 
 def _figures(entry: dict[str, Any]) -> list[float]:
     candidates, positives = _number(entry.get("candidates")), _number(entry.get("positives"))
-    shares = entry.get("ce_negative_share")
-    shares = shares if isinstance(shares, dict) else {}
     ratio = candidates / positives if positives > 0 else float("nan")
-    return [candidates, positives, ratio, *(100 * _number(shares.get(s)) for s in STAGES)]
+    before = _dict(entry.get("before_sampling"))
+    shares = _dict(entry.get("ce_negative_share"))
+    drawn = [_number(before.get(name)) for name in ("candidates", "positives")]
+    return [candidates, positives, ratio, *drawn, *(100 * _number(shares.get(s)) for s in STAGES)]
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _number(value: Any) -> float:
