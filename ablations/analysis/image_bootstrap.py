@@ -16,7 +16,6 @@ import hashlib
 import multiprocessing
 import os
 import threading
-import uuid
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -28,6 +27,7 @@ from numpy.typing import NDArray
 from ablations.analysis.image_groups import ImageGroups, find_groups, group_key, group_numbers
 from ablations.analysis.matching import match_trial
 from ablations.analysis.resampling import group_weights, image_weights, resampled_ap
+from ablations.analysis.scored import UNREADABLE, read_values, scored, why, write_values
 from ablations.analysis.seeds import adjusted_means
 from ablations.analysis.study import Study
 from ablations.store.files import read_json, sha256
@@ -47,9 +47,6 @@ FEWEST_GROUPS = 8
 coverage near 95 % from four groups on (reports/benchmarks/coverage.md), at the price of width: with
 eight it is 1.2 times that of a known spread, with four 1.6 times, and the spread that it rests on
 is known to a quarter with eight, to two fifths with four."""
-
-UNREADABLE = (ValueError, OSError, KeyError, TypeError, IndexError)
-"""What reading a damaged file raises."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +106,8 @@ def resample_study(study: Study, say: Callable[[str], None] = lambda _line: None
     if Resamples({}, groups).too_few_groups:
         _truth.cache_clear()
         return Resamples({}, groups)
-    known = {job.key: values for job in jobs if (values := _load(job)) is not None}
+    before = {job.key: read_values(job.cache, (RESAMPLES,)) for job in jobs}
+    known = {key: values for key, values in before.items() if values is not None}
     missing = [job for job in jobs if job.key not in known]
     for job, found in zip(missing, _compute_all(missing), strict=True):
         if isinstance(found, str):
@@ -163,22 +161,16 @@ def _chosen(study: Study) -> list[TrialState]:
 
 
 def _job(state: TrialState) -> _Job | None:
-    record = state.record
-    if record is None:
-        return None
-    digest = record.data.get("val", {}).get("annotations")
-    work_dir = state.folder.parent.parent
-    annotations = work_dir / f"annotations-{digest}.json"
-    predictions = record.files.get(PREDICTIONS)
-    if predictions is None or not annotations.is_file():
+    found = scored(state)
+    if found is None:
         return None
     return _Job(
         (state.entry.label, state.entry.seed),
-        annotations,
-        state.folder / PREDICTIONS,
-        predictions,
-        tuple(record.data.get("classes", ())),
-        work_dir / CACHE / f"{predictions[:16]}-{str(digest)[:16]}-{RESAMPLES}-{SEED}.npy",
+        found.annotations,
+        found.predictions,
+        found.predictions_digest,
+        found.classes,
+        found.work_dir / CACHE / f"{found.digests}-{RESAMPLES}-{SEED}.npy",
     )
 
 
@@ -197,8 +189,7 @@ def _attempt(job: _Job) -> NDArray[np.float64] | str:
     try:
         return _compute(job)
     except UNREADABLE as error:
-        text = " ".join(str(error).split())
-        return f"no {text}" if isinstance(error, KeyError) else text
+        return why(error)
 
 
 def _compute(job: _Job) -> NDArray[np.float64]:
@@ -208,11 +199,7 @@ def _compute(job: _Job) -> NDArray[np.float64]:
     weights = _weights(matches.image_ids.tobytes(), job.annotations, job.group_key)
     ap = resampled_ap(matches, weights, areas=1)[0].reshape(-1, RESAMPLES)
     values = 100 * np.nanmean(ap, axis=0)
-    with contextlib.suppress(OSError):  # a read-only sweep: compute again next time
-        job.cache.parent.mkdir(exist_ok=True)
-        draft = job.cache.with_name(f".{uuid.uuid4().hex[:8]}.npy")
-        np.save(draft, values)
-        draft.replace(job.cache)
+    write_values(job.cache, values)
     return values
 
 
@@ -234,12 +221,3 @@ def _grouped(job: _Job, key: str) -> _Job:
     """The same trial under drawn groups: cached apart from what drawn images gave."""
     digest = hashlib.sha256(key.encode()).hexdigest()[:8]
     return replace(job, group_key=key, cache=job.cache.with_stem(f"{job.cache.stem}-by-{digest}"))
-
-
-def _load(job: _Job) -> NDArray[np.float64] | None:
-    """What an earlier report has computed, if it is there and whole."""
-    try:
-        values = np.load(job.cache, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return None
-    return values if values.shape == (RESAMPLES,) else None

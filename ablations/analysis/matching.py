@@ -22,6 +22,8 @@ from ablations.store.record import PREDICTION_COLUMNS
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 FLOOR = np.minimum(IOU_THRESHOLDS, 1 - 1e-10)
 RECALL_THRESHOLDS = np.linspace(0.0, 1.0, 101)
+Ranges = Sequence[tuple[float, float]]
+"""Of areas in square pixels, both ends included."""
 AREAS = ((0.0, 1e10), (0.0, 32.0**2), (32.0**2, 96.0**2), (96.0**2, 1e10))  # all, S, M, L
 DETECTIONS = 100
 
@@ -32,7 +34,7 @@ class Matches:
 
     Equal scores are in the order of their images, then as stored.
 
-    N detections, I images, K classes, A = 4 area ranges, T = 10 IoU thresholds.
+    N detections, I images, K classes, A area ranges (COCO's 4), T = 10 IoU thresholds.
     """
 
     image_ids: NDArray[np.int64]  # [I], ascending
@@ -50,6 +52,7 @@ def match_trial(
     predictions: Path,
     classes: Sequence[str] = (),
     read: Callable[[Path], Any] = read_json,
+    areas: Ranges = AREAS,
 ) -> Matches:
     """Match a trial's ``predictions.npz`` to a work directory's ``annotations-<sha256>.json``.
 
@@ -58,6 +61,7 @@ def match_trial(
         predictions: ``record.PREDICTION_COLUMNS`` and ``image_ids``, the images that were scored.
         classes: names of the classes that count; all categories if empty.
         read: reads the annotations.
+        areas: the area ranges.
 
     Raises:
         ValueError: a file is not what it should be; the message names it.
@@ -67,7 +71,7 @@ def match_trial(
         raise ValueError(f"{annotations} is missing or holds no COCO annotations")
     found = read_arrays(predictions, (*PREDICTION_COLUMNS, "image_ids"))
     kept = [c["id"] for c in truth["categories"] if not classes or c["name"] in classes]
-    return match(truth["annotations"], found, found["image_ids"], kept)
+    return match(truth["annotations"], found, found["image_ids"], kept, areas)
 
 
 def match(
@@ -75,6 +79,7 @@ def match(
     found: dict[str, NDArray[Any]],
     image_ids: Sequence[int] | NDArray[np.int64],
     category_ids: Sequence[int],
+    areas: Ranges = AREAS,
 ) -> Matches:
     """Match detections to objects.
 
@@ -83,13 +88,14 @@ def match(
         found: ``record.PREDICTION_COLUMNS``.
         image_ids: images that count.
         category_ids: classes that count.
+        areas: the area ranges.
     """
     images = np.unique(np.asarray(image_ids, dtype=np.int64))
     categories = np.unique(np.asarray(category_ids, dtype=np.int64))
     objects = _objects(annotations, images, categories)
     detections = _detections(found, images, categories)
-    ignored = objects.ignored()
-    matched = np.zeros((len(AREAS), len(IOU_THRESHOLDS), len(detections.image)), dtype=bool)
+    ignored = objects.ignored(areas)
+    matched = np.zeros((len(areas), len(IOU_THRESHOLDS), len(detections.image)), dtype=bool)
     true = np.zeros_like(matched)
     groups = {key: slice(*span) for key, span in _spans(detections.group).items()}
     for key, span in _spans(objects.group).items():
@@ -103,16 +109,16 @@ def match(
                 objects.counts_as_match[theirs],
             )
     order = np.lexsort((-detections.score, detections.category))
-    counted = np.zeros((len(AREAS), len(categories), len(images)), dtype=np.int32)
-    for area, out in enumerate(ignored):
-        np.add.at(counted[area], (objects.category[~out], objects.image[~out]), 1)
+    counted = np.zeros((len(areas), len(categories), len(images)), dtype=np.int32)
+    for number, out in enumerate(ignored):
+        np.add.at(counted[number], (objects.category[~out], objects.image[~out]), 1)
     area = detections.bbox[order, 2] * detections.bbox[order, 3]
     return Matches(
         images,
         categories,
         np.searchsorted(detections.category[order], np.arange(len(categories) + 1)),
         detections.image[order],
-        np.stack([(area >= low) & (area <= high) for low, high in AREAS]),
+        np.stack([(area >= low) & (area <= high) for low, high in areas]),
         matched[:, :, order],
         true[:, :, order],
         counted,
@@ -140,9 +146,9 @@ class _Objects(_Boxes):
     crowd: NDArray[np.bool_]
     counts_as_match: NDArray[np.bool_]
 
-    def ignored(self) -> NDArray[np.bool_]:
+    def ignored(self, areas: Ranges) -> NDArray[np.bool_]:
         """[A, N]: crowds, and objects outside the area range."""
-        outside = [(self.area < low) | (self.area > high) for low, high in AREAS]
+        outside = [(self.area < low) | (self.area > high) for low, high in areas]
         return np.stack(outside) | self.crowd
 
 

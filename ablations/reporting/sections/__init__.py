@@ -4,6 +4,8 @@ from ablations.reporting.sections.breakdown import cost, per_class
 from ablations.reporting.sections.cdfs import loss_cdfs
 from ablations.reporting.sections.cells import all_cells, table_2
 from ablations.reporting.sections.comparisons import comparisons
+from ablations.reporting.sections.detectors import detectors
+from ablations.reporting.sections.imbalance import imbalance
 from ablations.reporting.sections.paper_rows import paper_rows
 from ablations.reporting.sections.provenance import incomplete, provenance
 from ablations.reporting.sections.section import Section, attempt
@@ -22,8 +24,10 @@ ALL = (
     all_cells,
     own_best,
     speed,
+    detectors,
     incomplete,
     comparisons,
+    imbalance,
     loss_cdfs,
     training_curves,
     detections,
