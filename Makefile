@@ -16,6 +16,10 @@ TORCHVISION ?=
 STACK ?= openmmlab
 CONSTRAINTS ?=
 CELLS ?=
+FOR ?=
+PLATFORM ?=
+HAVE ?=
+BUNDLE ?=
 REHEARSE ?=
 
 VENV ?= .venv
@@ -25,7 +29,7 @@ STEP := $(VENV)/.step
 
 .PHONY: setup sweep test test-all pretrained lint interval-coverage cost-per-conclusion \
     bench-deciding bench-losses bench-resampling bench-sweep bench-harness bench-launch bench-wandb \
-    chaos fuzz gpu-check matrix clean
+    chaos fuzz gpu-check matrix bundle offline-setup clean
 
 setup: $(STEP)-project
 
@@ -117,8 +121,19 @@ $(STEP)-mmcv: $(STEP)-torch
 
 $(STEP)-project: $(STEP)-mmcv pyproject.toml
 	@$(BIN)/python -m environment.packages project --stack $(STACK) \
-	    $(addprefix --constraints ,$(CONSTRAINTS))
+	    $(addprefix --constraints ,$(CONSTRAINTS)) $(addprefix --bundle ,$(BUNDLE))
 	@touch $@
+
+# Without a network: `make bundle FOR=3.12` where there is one writes an archive into build/; there,
+# in the folder that it unpacks to, `make offline-setup PYTHON=...` with a Python that has torch.
+bundle: $(STEP)-venv
+	@$(BIN)/python -m environment.bundle $(addprefix --python ,$(FOR)) \
+	    $(addprefix --platform ,$(PLATFORM)) $(addprefix --have ,$(HAVE))
+
+offline-setup: BUNDLE := $(abspath $(or $(BUNDLE),bundle))
+offline-setup:
+	@$(PYTHON) -m environment.offline $(BUNDLE)
+	@PIP_NO_INDEX=1 PIP_FIND_LINKS=$(BUNDLE) $(MAKE) --no-print-directory setup BUNDLE=$(BUNDLE)
 
 # The default tests on other Pythons and torches: make matrix CELLS="py310-torch24 py312-torch211".
 # The environments are made outside this folder and kept. Hours for all cells.

@@ -12,7 +12,6 @@ import datetime
 import json
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from environment.cells import CELLS, OLDEST, Cell, lower_bounds
+from environment.packages import dependencies
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "reports" / "compatibility.json"
@@ -88,9 +88,7 @@ def held(cell: Cell) -> list[str]:
     """The versions that a cell is held to, as lines of a constraints file."""
     if cell.packages != OLDEST:
         return list(cell.packages)
-    text = (ROOT / "pyproject.toml").read_text()
-    block = text.split("dependencies = [", 1)[1].split("]", 1)[0]
-    return [*lower_bounds(re.findall(r'^ +"(.*)",$', block, re.M)), "opencv-python==4.9.0.80"]
+    return [*lower_bounds(dependencies()), "opencv-python==4.9.0.80"]
 
 
 def tested(folder: Path, tests: list[str]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ torch's headers are compiled once, not once for each file (``headers_first``).
 """
 
 import argparse
+import importlib.metadata
 import os
 import re
 import shutil
@@ -75,17 +76,7 @@ def unpacked(requirement: str, folder: Path) -> Path:
     if not done.exists():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        fetch = [
-            sys.executable,
-            "-m",
-            "pip",
-            "--disable-pip-version-check",
-            "download",
-            "--no-deps",
-        ]
-        fetch += ["--no-build-isolation", "--no-binary", ":all:", "--dest", folder, requirement]
-        # pip asks setup.py for the package's name; without a GPU in sight it does not ask for nvcc.
-        logged(fetch, folder / "download.log", lambda line: None, {"CUDA_VISIBLE_DEVICES": ""})
+        fetch(requirement, folder, folder / "download.log")
         (archive,) = folder.glob("*.tar.gz")
         with tarfile.open(archive) as tar:
             tar.extractall(folder)
@@ -93,6 +84,14 @@ def unpacked(requirement: str, folder: Path) -> Path:
         setup.write_text(setup.read_text().replace(OLD_VERSION, NEW_VERSION))
         done.touch()
     return _source(folder)
+
+
+def fetch(requirement: str, folder: Path, log: Path) -> None:
+    """Download a source distribution into ``folder``."""
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--no-deps"]
+    pip += ["--no-build-isolation", "--no-binary", ":all:", "--dest", str(folder), requirement]
+    # pip asks setup.py for the package's name; without a GPU in sight it does not ask for nvcc.
+    logged(pip, log, lambda line: None, {"CUDA_VISIBLE_DEVICES": ""})
 
 
 def _source(folder: Path) -> Path:
@@ -106,11 +105,30 @@ def compiled(source: Path, folder: Path, env: dict[str, str]) -> Path:
     say(f"compiling mmcv's operators, once; some minutes; output in {log}")
     setup = Path(__file__).with_name("headers_first.py")
     command = [sys.executable, "-W", "ignore", setup, "-q", "bdist_wheel", "--dist-dir", folder]
-    logged(command, log, Progress(_files_compiled(source)), {**FLAGS, **env}, source)
+    path = os.pathsep.join([*ninjas_folder(), os.environ.get("PATH", os.defpath)])
+    if shutil.which("ninja", path=path) is None:
+        raise StepError(
+            "ninja is not here, so an interrupted compilation would be lost: pip install ninja"
+        )
+    env = {**FLAGS, **env, "PATH": path}
+    logged(command, log, Progress(_files_compiled(source)), env, source)
     if sys.stdout.isatty():
         print()
     (wheel,) = folder.glob("*.whl")
     return wheel
+
+
+def ninjas_folder() -> list[str]:
+    """Where pip put the program ninja, which need not be on the path; empty if it did not."""
+    try:
+        files = importlib.metadata.files("ninja") or []
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    return [
+        str(Path(file.locate()).parent.resolve())
+        for file in files
+        if file.name == "ninja" and file.parts[-2] == "bin"
+    ]
 
 
 class Progress:

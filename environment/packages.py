@@ -8,6 +8,8 @@ Run by the environment's Python. ``PIP_NO_INDEX``, ``PIP_FIND_LINKS`` and the li
 
 import argparse
 import importlib.metadata
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -38,10 +40,13 @@ def main(arguments: list[str] | None = None) -> int:
     project.add_argument("--stack", choices=list(STACKS), default="openmmlab")
     project.add_argument("--extras", default="dev")
     project.add_argument("--constraints", type=Path, help="a file of versions, as for pip")
+    project.add_argument("--bundle", type=Path, help="install from this folder, without a network")
     options = parser.parse_args(arguments)
     try:
         if options.part == "torch":
             install_torch(options.requirement, options.torchvision)
+        elif options.bundle:
+            install_bundle(options.bundle)
         else:
             install_project(options.stack, options.extras, options.constraints)
     except StepError as error:
@@ -88,6 +93,21 @@ def install_project(stack: str, extras: str, constraints: Path | None) -> None:
         command = [sys.executable, "-m", "pip", "uninstall", "--yes", "opencv-python"]
         logged(command, Path(sys.prefix) / "setup.log", lambda line: None)
         pip_install("--constraint", kept, "opencv-python-headless")
+
+
+def install_bundle(folder: Path) -> None:
+    """The wheels of a bundle, all of them and nothing else, and the project."""
+    say(f"installing the project and what it needs from {folder}")
+    wheels = json.loads((folder / "bundle.json").read_text())["wheels"]
+    pip_install("--no-deps", *(folder / name for name in wheels))
+    pip_install("--no-deps", "--no-build-isolation", "--editable", ".")
+
+
+def dependencies() -> list[str]:
+    """The lines of the dependencies in ``pyproject.toml``."""
+    text = (Path(__file__).parents[1] / "pyproject.toml").read_text()
+    block = text.split("\ndependencies = [", 1)[1].split("]", 1)[0]
+    return re.findall(r'^ +"(.*)",$', block, re.M)
 
 
 def requirements(stack: str, extras: list[str]) -> list[str]:

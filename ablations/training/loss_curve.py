@@ -18,7 +18,11 @@ from ablations.store.record import CURVE, CURVE_COLUMNS, METRICS
 from ablations.training.distributed import bare_model
 
 _SUMS = (PairwiseLoss, FocalLoss, CrossEntropyLoss)
-_OF_THE_DEVICE = (torch.OutOfMemoryError, torch.AcceleratorError)  # kinds of RuntimeError
+# Kinds of RuntimeError. Before torch 2.8 the second is a plain one.
+_OF_THE_DEVICE = (
+    torch.OutOfMemoryError,
+    getattr(torch, "AcceleratorError", torch.OutOfMemoryError),
+)
 _ARGUMENTS = ("pred", "target", "weight", "avg_factor")
 
 

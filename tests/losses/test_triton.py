@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,8 @@ def assemble(kernel, types, constants, aligned, capability):
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
+    if "constexprs" not in signature(ASTSource.__init__).parameters:
+        pytest.skip("this triton takes the source of a kernel in another form (before 3.3)")
     names = kernel.arg_names
     assert names == [*types, *constants]
     source = ASTSource(
