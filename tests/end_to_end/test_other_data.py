@@ -162,7 +162,7 @@ def test_the_papers_configs_train_on_a_set_like_coco(sweep, tiny: Path, config: 
     base = REPOSITORY / "configs" / f"{config}.py"
     (tiny / "config.py").write_text(COCO.format(base=base))
     (tiny / "grid.py").write_text(GRID)
-    done = sweep(*FLAGS, "--config", "config.py", "--cfg-options", *SCALE, timeout=580)
+    done = sweep(*FLAGS, "--config", "config.py", "--cfg-options", *SCALE)
     assert done.returncode == 0, done.stdout + done.stderr
     (state,) = sweep_states(tiny / "work")[1]
     assert state.record.status == "finished"
