@@ -27,9 +27,10 @@ from typing import Any, Literal, get_args, get_origin
 
 from ablations.store.files import read_json, sha256, write_json
 
-SCHEMA_VERSION = 3
-READABLE = (1, 2, 3)
-"""Schemas that can be read. Schema 1 has no ``taken_from``, schemas 1 and 2 no ``code``."""
+SCHEMA_VERSION = 4
+READABLE = (1, 2, 3, 4)
+"""Schemas that can be read. Schema 1 has no ``taken_from``, schemas 1 and 2 no ``code``, schemas 1
+to 3 neither ``complexity`` nor ``imbalance``."""
 
 RECORD = "record.json"
 TRIAL = "trial.json"
@@ -83,6 +84,16 @@ class Record:
     # timings: wall_s, device_s (wall x processes) and iterations over all attempts; iteration_s
     # (median) of the last attempt; inference_ms: one image, batch of 1 (the fastest of some
     # repeats, median over images)
+    complexity: dict[str, float] = field(default_factory=dict)
+    # complexity: params, flops (multiply-adds of one image, as mmengine counts them), height and
+    # width of the network's input; empty where it could not be counted
+    imbalance: list[dict[str, Any]] = field(default_factory=list)
+    # imbalance: for each classification head that gave labels: head (its path in the model), unit
+    # (anchors, locations or proposals), candidates and positives (of a training image, mean over
+    # some iterations; without the ignored), before_sampling (the same two, where a sampler draws
+    # from more) and ce_negative_share (start, middle, end: the negatives' share of plain CE,
+    # whatever loss is trained; None where it cannot be had)
+    imbalance_missing: str | None = None  # why there is no imbalance, one line
     device: str = "cpu"
     peak_memory_bytes: int = 0
     attempts: list[dict[str, Any]] = field(default_factory=list)  # started, ended, outcome
