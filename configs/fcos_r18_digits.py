@@ -25,3 +25,8 @@ model = dict(
         loss_centerness=dict(type="CrossEntropyLoss", use_sigmoid=True, loss_weight=1.0),
     ),
 )
+
+expected_cost = dict(
+    trial_s=60,
+    source="guessed from RetinaNet's and a trial beside much other work, 2026-11-28",
+)

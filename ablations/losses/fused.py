@@ -81,6 +81,30 @@ def pairwise_loss(
     return loss if divisor is None else loss / divisor
 
 
+def as_rows(
+    logits: Tensor, target: Tensor, weight: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Pairs of any shape, with 1 or 0 for each in ``target``, as rows of one class.
+
+    Returns:
+        logits [N, 1], labels [N] (0 positive, 1 background) and weights [N].
+
+    Raises:
+        ValueError: a target is neither 0 nor 1. On an accelerator targets are not read; such a
+            pair's loss is NaN there.
+    """
+    flat = target.reshape(-1)
+    labels = torch.where(flat == 1, 0, torch.where(flat == 0, 1, 2))
+    if not is_dense(logits) and bool((labels == 2).any()):
+        raise ValueError(
+            f"target holds {float(flat[labels == 2][0]):g}; a target of the logits' shape must be "
+            "0 or 1 everywhere (no label smoothing, no soft labels)"
+        )
+    if weight is not None:
+        weight = weight.expand(target.shape).reshape(-1)
+    return logits.reshape(-1, 1), labels, weight
+
+
 def check_inputs(
     logits: Tensor,
     target: Tensor,

@@ -42,7 +42,7 @@ from ablations.losses.formulas import (
     Poly1Focal,
     check_number,
 )
-from ablations.losses.fused import REDUCTIONS, pairwise_loss
+from ablations.losses.fused import REDUCTIONS, as_rows, pairwise_loss
 from ablations.losses.pairs import PairLoss, balanced
 from ablations.losses.registry import LOSSES
 
@@ -102,20 +102,30 @@ class PairwiseLoss(nn.Module):
     ) -> Tensor:
         """The loss of ``pred`` [N, C] against labels ``target`` [N]; [N, C] for 'none'.
 
+        A head may also give ``target`` in the shape of ``pred``, whatever that is, with 1 for a
+        positive pair and 0 for a negative one, as YOLOv3's does.
+
         Args:
-            weight: [N] or [N, C]; 0 leaves the anchor or pair out.
+            weight: [N] or [N, C]; 0 leaves the anchor or pair out. With such a target: of a shape
+                that broadcasts to it.
             avg_factor: what 'mean' divides by; the number of positive anchors in RetinaHead.
             reduction_override: replaces the module's reduction in this call.
         """
-        return pairwise_loss(
+        reduction = self.reduction if reduction_override is None else reduction_override
+        in_pairs = target.is_floating_point() and target.shape == pred.shape and target.dim() > 0
+        shape = pred.shape
+        if in_pairs:
+            pred, target, weight = as_rows(pred, target, weight)
+        loss = pairwise_loss(
             self.pair,
             pred,
             target,
             weight,
-            reduction=self.reduction if reduction_override is None else reduction_override,
+            reduction=reduction,
             avg_factor=avg_factor,
             loss_weight=self.loss_weight,
         )
+        return loss.reshape(shape) if in_pairs and reduction == "none" else loss
 
     def extra_repr(self) -> str:
         return f"{self.pair}, loss_weight={self.loss_weight}, reduction={self.reduction!r}"

@@ -10,5 +10,5 @@ LOSSES = Registry(
     "loss",
     parent=MODELS,
     scope="ablations",
-    locations=["ablations.losses.modules", "ablations.losses.ohem"],
+    locations=["ablations.losses.modules", "ablations.losses.softmax", "ablations.losses.ohem"],
 )

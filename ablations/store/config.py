@@ -21,6 +21,19 @@ def config_text(config: dict[str, Any], known: dict[int, str] | None = None) -> 
     return "\n".join(lines) + "\n"
 
 
+def classification_loss(config: Any) -> dict[str, Any]:
+    """The config of ``loss_cls`` of the head whose classes the detector puts out; empty if it has
+    none, as SSD's."""
+    model = config.get("model") or {}
+    for owner in (model, model.get("roi_head")):
+        head = owner.get("bbox_head") if isinstance(owner, dict) else None
+        head = head[-1] if isinstance(head, list | tuple) and head else head
+        if isinstance(head, dict):
+            loss = head.get("loss_cls")
+            return loss if isinstance(loss, dict) else {}
+    return {}
+
+
 def inner_dataset(dataset: Any) -> Any:
     """The config of the data set itself, without the data sets that wrap it."""
     while "dataset" in dataset:

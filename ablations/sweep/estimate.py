@@ -102,8 +102,9 @@ def estimate(
     """
     assumed = config.get("expected_cost") or {}
     cells = _trials_a_seed(states)
-    open_ = (state for state in states if state.record is None and state.state != REUSABLE)
-    left = len({state.entry.id for state in open_})
+    open_ids = {s.entry.id for s in states if s.record is None and s.state != REUSABLE}
+    left = len(open_ids)
+    own = [(configs or {}).get(each, config) for each in sorted(open_ids)] or [config]
     measured = [
         state.record.timings["device_s"]
         for state in known
@@ -115,19 +116,26 @@ def estimate(
         seconds = statistics.median(measured)
         source = f"median of {len(measured)} finished trials of this sweep"
     elif assumed.get("trial_s"):
+        costs = [_expected(each, config) for each in own]
         images = config["train_dataloader"]["batch_size"]
-        share = iterations * images / assumed["iterations"] / assumed.get("batch_size", images)
-        seconds = assumed["trial_s"] * share * gpus_per_trial
-        source = f"assumes {assumed['trial_s']} s a trial on {assumed['device']}: "
-        source += str(assumed["source"])
-    elif assumed.get("peak_tflops"):
-        open_ids = {s.entry.id for s in states if s.record is None and s.state != REUSABLE}
-        own = [(configs or {}).get(each, config) for each in sorted(open_ids)] or [config]
-        seconds = statistics.mean(counted_seconds(each) for each in own) * gpus_per_trial
+        seconds = gpus_per_trial * statistics.mean(
+            cost["trial_s"]
+            * iterations
+            * images
+            / cost["iterations"]
+            / cost.get("batch_size", images)
+            for cost in costs
+        )
+        mean = statistics.mean(cost["trial_s"] for cost in costs)
+        source = f"assumes {mean:g} s a trial on {assumed['device']}: {assumed['source']}"
+    elif assumed.get("peak_tflops") and (counted := [each for each in own if _is_counted(each)]):
+        seconds = statistics.mean(counted_seconds(each) for each in counted) * gpus_per_trial
+        rest = len(own) - len(counted)
         source = (
-            f"assumes {1000 * statistics.mean(map(iteration_seconds, own)):.0f} ms an iteration: "
-            f"the detector's operations at {assumed['utilisation']:.0%} of {assumed['device']}'s "
-            f"{assumed['peak_tflops']:g} TFLOP/s; {assumed['source']}"
+            f"assumes {1000 * statistics.mean(map(iteration_seconds, counted)):.0f} ms an "
+            f"iteration: the detector's operations at {assumed['utilisation']:.0%} of "
+            f"{assumed['device']}'s {assumed['peak_tflops']:g} TFLOP/s; {assumed['source']}"
+            + (f"; {rest} trials of other detectors are taken to last as long" if rest else "")
         )
     else:
         source = "no trial of this sweep has finished yet"
@@ -145,6 +153,20 @@ def estimate(
         source,
         _seeds_needed(known, assumed, cells, seconds),
     )
+
+
+def _expected(config: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
+    """A trial's own ``expected_cost``, which its grid may have set, or else the sweep's."""
+    own: dict[str, Any] = config.get("expected_cost") or {}
+    return own if own.get("trial_s") else base["expected_cost"]
+
+
+def _is_counted(config: dict[str, Any]) -> bool:
+    try:
+        iteration_seconds(config)
+    except (ValueError, KeyError, TypeError):
+        return False
+    return True
 
 
 def iteration_seconds(config: dict[str, Any]) -> float:

@@ -82,7 +82,8 @@ def training(model: dict[str, Any], size: Size) -> float:
 def convolutions(model: dict[str, Any], size: Size) -> Iterator[Conv]:
     """Every convolution of the detector, from the image on."""
     backbone, neck, head = model["backbone"], model.get("neck", {}), model.get("bbox_head", {})
-    kinds = (backbone["type"], neck.get("type", ""), head.get("type", ""))
+    parts = (backbone, neck, head)  # a neck may be a list of necks
+    kinds = [part.get("type", "") if isinstance(part, dict) else "a list" for part in parts]
     if not all(kind.endswith(end) for kind, end in zip(kinds, ENDS, strict=True)):
         raise ValueError(f"operations are counted of a RetinaNet, not of {', '.join(kinds)}")
     stages: list[tuple[int, Size]] = []  # channels and size of each stage's output

@@ -24,6 +24,11 @@ its last key may be new: ``"+model.bbox_head.batch_anchors"``.
 ``protocol`` that the config declares: the paper's values on the paper's detector, smaller ones on
 a detector for a CPU. A config that declares none gets the paper's.
 
+``{"$config": FILE}`` stands for what another config has at the same path. So a point can name a
+whole detector, ``set={"model": {"$config": "configs/ssd_r18_digits.py"}}``, also one that mmdet
+ships: ``"mmdet::ssd/ssd300_coco.py"``. Paths of ``set`` are set in their order: what follows
+changes that detector.
+
 Names that begin with an underscore are the file's own.
 
 ``baseline`` is the label of the cell that the report takes differences against, where that is not
@@ -47,6 +52,9 @@ GRIDS = configs_folder() / "grids"
 PROTOCOLS = ("embedded", "paper")
 DEFAULT_PROTOCOL = "paper"  # of a config that declares none
 
+FROM_CONFIG = "$config"
+
+_BARE = ("loss", "detector")  # axes whose value stands in a label without the axis's name
 _KEYS = {"title", "table", "note", "baseline", "tune", "config", "blocks"}
 _LISTINGS = ("product", "zip", "points")
 
@@ -60,9 +68,9 @@ class Point:
 
     @property
     def label(self) -> str:
-        """The coordinates for people: ``gamma=2 alpha=0.25``; a lone ``loss`` is just its name."""
+        """The coordinates for people: ``gamma=2 alpha=0.25``; a loss or detector is its name."""
         return " ".join(
-            str(value) if name == "loss" else f"{name}={_plain(value)}"
+            str(value) if name in _BARE else f"{name}={_plain(value)}"
             for name, value in self.coordinates.items()
         )
 
@@ -224,10 +232,20 @@ def _fill(where: str, value: Any, point: dict[str, Any]) -> Any:
         return _coordinate(where, value[1:], point)
     if isinstance(value, dict) and "$by" in value:
         return _fill(where, _case(where, value, _coordinate(where, value["$by"], point)), point)
+    if isinstance(value, dict) and FROM_CONFIG in value:
+        return _named_config(where, {key: _fill(where, value[key], point) for key in value})
     if isinstance(value, dict):
         return {name: _fill(where, item, point) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(_fill(where, item, point) for item in value)
+    return value
+
+
+def _named_config(where: str, value: dict[str, Any]) -> dict[str, Any]:
+    if len(value) > 1:
+        also = sorted(str(key) for key in value if key != FROM_CONFIG)
+        raise UsageError(f"{where}: {FROM_CONFIG} stands alone, not with {', '.join(also)}")
+    check_kind(f"{where}: {FROM_CONFIG}", value[FROM_CONFIG], str)
     return value
 
 

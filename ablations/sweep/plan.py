@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
-
-from ablations.shipped import configs_folder
 from ablations.store.code import user_code
 from ablations.store.config import inner_dataset
 from ablations.store.weights import content, is_pretrained
+from ablations.sweep.config_files import check_settable, taken_from_files
+from ablations.sweep.config_files import load_config as load_config
 from ablations.sweep.errors import UsageError, one_of
 from ablations.sweep.grid import Grid, Point
 from ablations.sweep.option_types import ABSENT, check_type, value_at
@@ -68,6 +67,7 @@ _WATCHERS = {
     "LossCurveHook",
     "ProgressHook",
     "ProbabilityHook",
+    "ImbalanceHook",
     "ResumableCheckpointHook",
     "SharedPrefixHook",
 }
@@ -82,29 +82,6 @@ class Trial:
     seed: int
     config: dict[str, Any]
     identity: dict[str, Any]  # what the id hashes
-
-
-def load_config(path: str) -> dict[str, Any]:
-    """Read an OpenMMLab config with its bases, without importing what it names.
-
-    Args:
-        path: of the config, or the name of a shipped one: ``retinanet_r18_digits`` or
-            ``configs/retinanet_r18_digits.py``, from any folder.
-
-    Raises:
-        UsageError: the file is missing or cannot be read.
-    """
-    file = Path(path)
-    if not file.is_file():
-        file = configs_folder() / path.removeprefix("configs/").removesuffix(".py")
-        file = file.with_name(f"{file.name}.py")
-    if not file.is_file():
-        valid = sorted(f"configs/{each.name}" for each in configs_folder().glob("*.py"))
-        raise UsageError(one_of("config", path, valid))
-    try:
-        return Config.fromfile(file, import_custom_modules=False)._cfg_dict.to_dict()
-    except Exception as error:
-        raise UsageError(f"config {path} cannot be read: {error}") from error
 
 
 def parse_options(pairs: Sequence[str], flag: str = "--cfg-options") -> dict[str, Any]:
@@ -167,6 +144,7 @@ def prepare_config(
     """
     check_shape(config)
     for path, value in options.items():
+        check_settable(config, path.removeprefix("+"))
         old = value_at(config, path.removeprefix("+"))
         config = override(config, path, check_type(path, old, value))
     check_shape(config)
@@ -200,7 +178,8 @@ def plan(config: dict[str, Any], grid: Grid, seeds: Sequence[int]) -> Iterator[T
         UsageError: the grid sets a path that the config does not have, a module that the config
             imports is not there, or a file of pretrained weights is missing or has changed.
     """
-    resolved = [_resolved(config, point) for point in grid.points]
+    files: dict[str, dict[str, Any]] = {}
+    resolved = [_resolved(config, point, files) for point in grid.points]
     reduced: Reduced = {}
     code = [_user_code(own, reduced) for own in resolved]
     for seed in seeds:
@@ -227,9 +206,12 @@ def _user_code(config: dict[str, Any], known: Reduced) -> dict[str, str]:
     return found
 
 
-def _resolved(config: dict[str, Any], point: Point) -> dict[str, Any]:
+def _resolved(
+    config: dict[str, Any], point: Point, files: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
     for path, value in point.overrides.items():
-        config = override(config, path, value)
+        check_settable(config, path.removeprefix("+"))
+        config = override(config, path, taken_from_files(path.removeprefix("+"), value, files))
     check_shape(config)
     iterations_of(config)
     return config

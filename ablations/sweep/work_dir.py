@@ -13,7 +13,7 @@ from typing import Any
 
 from ablations import machine
 from ablations.shipped import called_ablate
-from ablations.store.config import config_text
+from ablations.store.config import classification_loss, config_text
 from ablations.store.files import put_in_place, set_aside, write_json, write_text
 from ablations.store.manifest import Entry, Manifest, read_manifest, trial_folder, write_manifest
 from ablations.store.record import CONFIG, RECORD, TRIAL, read_record
@@ -139,15 +139,13 @@ def _header(entry: Entry) -> str:
 def _trial_json(
     request: Request, trial: Trial, entry: Entry, data: dict[str, Any]
 ) -> dict[str, Any]:
-    head = trial.config.get("model", {}).get("bbox_head", {})
-    loss = head.get("loss_cls", {}) if isinstance(head, dict) else {}
     return {
         "id": trial.id,
         "sweep": request.work_dir.name,
         "point": entry.point,
         "label": entry.label,
         "seed": entry.seed,
-        "loss": loss,
+        "loss": classification_loss(trial.config),
         "data": data,
         "identity": trial.identity,
     }

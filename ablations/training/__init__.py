@@ -14,9 +14,14 @@ from ablations.training.torchvision_compat import declare_missing_operators
 load_data_only()
 declare_missing_operators()
 
-from ablations.losses import modules  # noqa: E402, F401
+from ablations.losses import modules, ohem, softmax  # noqa: E402, F401
+from ablations.training.mmdet_compat import mend_ssd_head  # noqa: E402
+
+mend_ssd_head()
+
 from ablations.training import (  # noqa: E402
     checkpoint,  # noqa: F401
+    imbalance,  # noqa: F401
     layout,  # noqa: F401
     loss_curve,  # noqa: F401
     metric,  # noqa: F401

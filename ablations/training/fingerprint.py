@@ -19,8 +19,10 @@ def fingerprint(cfg: Config, processes: int) -> dict[str, Any]:
         cfg: a trial's resolved config.
         processes: of the trial; ``batch_size`` is the sum over them.
     """
-    model, head = cfg.model, cfg.model.get("bbox_head", {})
-    anchors = head.get("anchor_generator", {})
+    model = cfg.model
+    head = model.get("bbox_head") or (model.get("roi_head") or {}).get("bbox_head") or {}
+    head = head[-1] if isinstance(head, list | tuple) else head
+    anchors = (model.get("rpn_head") or head).get("anchor_generator", {})
     ratios = list(anchors.get("ratios", []))
     scales = anchors.get("scales_per_octave", 0)
     optimizer = cfg.optim_wrapper.optimizer

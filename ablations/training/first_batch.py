@@ -32,6 +32,7 @@ from ablations.store.config import schedulers
 from ablations.store.manifest import trial_folder
 from ablations.training.checked_data import use_checked
 from ablations.training.fingerprint import fingerprint
+from ablations.training.heads import heads
 
 SCOPE = "mmdet"
 IMAGES = 2  # of the batch: batch normalisation may want more than one
@@ -168,12 +169,14 @@ def _batch(loader: DataLoader, images: int) -> Any:
 
 
 def _check_classes(model: nn.Module, dataset: Any) -> None:
-    given = getattr(getattr(model, "bbox_head", None), "num_classes", None)
     classes = dataset.metainfo.get("classes")
-    if given is not None and classes is not None and given != len(classes):
-        raise _WrongError(
-            f"model.bbox_head.num_classes is {given}, and the data has {len(classes)} classes"
-        )
+    for head in heads(model):
+        given = getattr(head.module, "num_classes", None)
+        agnostic = head.path == "rpn_head"  # an object or none
+        if given is not None and classes is not None and not agnostic and given != len(classes):
+            raise _WrongError(
+                f"model.{head.path}.num_classes is {given}, and the data has {len(classes)} classes"
+            )
 
 
 class _HeadOutputs:

@@ -1,10 +1,13 @@
 """The loss of every iteration, and the parts of it from positives and from negatives."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from mmdet.models.losses import CrossEntropyLoss, FocalLoss
 from mmengine.dist import all_reduce, get_world_size, is_main_process
 from mmengine.hooks import Hook
@@ -13,17 +16,20 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from ablations.losses.modules import PairwiseLoss
+from ablations.losses.softmax import SoftmaxLoss
 from ablations.store.arrays import write_arrays
 from ablations.store.record import CURVE, CURVE_COLUMNS, METRICS
+from ablations.training.classification import Seen, seen, watch
 from ablations.training.distributed import bare_model
+from ablations.training.heads import LOSSES, Head, last_head
 
-_SUMS = (PairwiseLoss, FocalLoss, CrossEntropyLoss)
+_SUMS = (PairwiseLoss, SoftmaxLoss, FocalLoss, CrossEntropyLoss)
 # Kinds of RuntimeError. Before torch 2.8 the second is a plain one.
 _OF_THE_DEVICE = (
     torch.OutOfMemoryError,
     getattr(torch, "AcceleratorError", torch.OutOfMemoryError),
 )
-_ARGUMENTS = ("pred", "target", "weight", "avg_factor")
+_BOX_LOSSES = ("loss_bbox", "loss_xy", "loss_wh")
 
 
 class Diverged(RuntimeError):  # noqa: N818 - an outcome, not a mistake
@@ -33,23 +39,32 @@ class Diverged(RuntimeError):  # noqa: N818 - an outcome, not a mistake
 class LossShare:
     """Computes how much of a classification loss comes from the positive windows.
 
-    A window is an anchor-class pair. It is positive if the class is the anchor's assigned one. The
-    loss is computed once more, unreduced, on the few rows that have a positive. That is correct,
-    and has no side effects, for a loss that is a sum over windows: this project's, mmdet's
-    FocalLoss and CrossEntropyLoss, and any with an attribute ``sums_over_windows = True``. For
-    other losses (in GHM-C a window's loss depends on the other windows) the result is NaN.
+    A window is an anchor-class pair, or a row of a softmax. It is positive if the class is the
+    anchor's assigned one. The loss is computed once more, unreduced, on the few rows that have a
+    positive. That is correct, and has no side effects, for a loss that is a sum over windows: this
+    project's, mmdet's FocalLoss and CrossEntropyLoss, SSD's, and any with an attribute
+    ``sums_over_windows = True``. For other losses (in GHM-C a window's loss depends on the other
+    windows) the result is NaN.
     """
 
-    def __init__(self, loss: nn.Module) -> None:
+    def __init__(self, loss: nn.Module | None = None) -> None:
         self._loss = loss
         self._sums = isinstance(loss, _SUMS) or getattr(loss, "sums_over_windows", False)
         self.start()
-        if self._sums:
+        if loss is not None and self._sums:
             loss.register_forward_hook(self._watch, with_kwargs=True)
+
+    @classmethod
+    def of_ssd(cls, head: Head) -> "LossShare":
+        """That of a head of SSD, whose cross entropy is no module."""
+        share = cls()
+        share._sums = share._splittable = True
+        watch(head, "loss_cls", share._add)
+        return share
 
     def start(self) -> None:
         """Begin a new iteration."""
-        self._rows: list[tuple[Tensor, Tensor, Tensor]] = []  # one call (pyramid level) each
+        self._calls: list[Seen] = []  # a pyramid level each, with its positive rows alone
         self._splittable = self._sums
 
     @torch.no_grad()
@@ -58,33 +73,64 @@ class LossShare:
     ) -> None:
         if not module.training or not self._splittable:
             return
-        values = dict(zip(_ARGUMENTS, args, strict=False)) | kwargs
-        pred, target, weight = values["pred"], values["target"], values.get("weight")
-        if target.dim() != 1 or pred.dim() != 2 or target.is_floating_point():
+        call = seen(module, args, kwargs)
+        if call is None:
             self._splittable = False
-            return
-        self._factor = values.get("avg_factor") or target.numel()
-        rows = torch.nonzero(target < pred.shape[1]).squeeze(1)
-        weight = pred.new_ones(len(rows)) if weight is None else weight[rows]
-        self._rows.append((pred[rows], target[rows], weight))
+        else:
+            self._add(call)
+
+    @torch.no_grad()
+    def _add(self, call: Seen) -> None:
+        rows = call.positive_rows()
+        logits, weight = call.logits.detach()[rows], call.weight
+        weight = logits.new_ones(len(rows)) if weight is None else weight[rows]
+        self._calls.append(replace(call, logits=logits, labels=call.labels[rows], weight=weight))
 
     @torch.no_grad()
     def read(self) -> tuple[Tensor | float, int]:
         """The positives' part of the loss (NaN if it cannot be separated) and their number."""
-        if not self._splittable or not self._rows:
+        if not self._splittable or not self._calls:
             return float("nan"), 0
-        pred, target, weight = (torch.cat(parts) for parts in zip(*self._rows, strict=True))
-        if not len(target):
+        counts = [len(call.labels) for call in self._calls]
+        if not sum(counts):
             return 0.0, 0
         try:
-            elements = self._loss.forward(pred, target, weight, reduction_override="none")
-            chosen = elements.gather(1, target[:, None])
+            chosen = self._of_positives().split(counts)
         except _OF_THE_DEVICE:  # such as no memory left: the trial has failed
             raise
         except (TypeError, ValueError, RuntimeError, IndexError):
             self._splittable = False
-            return float("nan"), len(target)
-        return chosen.sum() / self._factor, len(target)
+            return float("nan"), sum(counts)
+        parts = [part.sum() / call.factor for part, call in zip(chosen, self._calls, strict=True)]
+        return torch.stack(parts).sum(), sum(counts)
+
+    def _of_positives(self) -> Tensor:
+        """The loss of the positive window of each row, unreduced."""
+        logits, labels, weight = (
+            torch.cat([getattr(call, name) for call in self._calls])
+            for name in ("logits", "labels", "weight")
+        )
+        if self._loss is None:
+            return F.cross_entropy(logits, labels, reduction="none") * weight
+        if self._calls[0].in_pairs:
+            logits, labels = logits.squeeze(1), torch.ones_like(logits.squeeze(1))
+        found: Tensor = self._loss.forward(logits, labels, weight, reduction_override="none")
+        return found if found.dim() == 1 else found.gather(1, labels[:, None]).squeeze(1)
+
+
+def shares(model: nn.Module) -> list[LossShare]:
+    """One for each classification loss of the head whose classes the detector puts out."""
+    head = last_head(model)
+    if head is None:
+        return []
+    if head.computes_softmax:
+        return [LossShare.of_ssd(head)]
+    return [LossShare(loss) for loss in head.losses.values()]
+
+
+def _sum_of(outputs: dict[str, Tensor], names: Sequence[str]) -> Tensor | float:
+    found = [outputs[name] for name in names if name in outputs]
+    return sum(found[1:], found[0]) if found else float("nan")
 
 
 def _over_processes(*values: Tensor | float) -> tuple[Tensor | float, ...]:
@@ -118,14 +164,12 @@ class LossCurveHook(Hook):
         self.rows: list[list[float]] = []
         self.history: list[dict[str, float]] = []
         self._waiting: list[tuple[Tensor | float, ...]] = []
-        self._share: LossShare | None = None
+        self._shares: list[LossShare] = []
         self._shown = 0  # rows that the visualizer has
 
     def before_train(self, runner: Runner) -> None:
-        """Attach to the model's ``bbox_head.loss_cls``, if it has one."""
-        model = bare_model(runner)
-        loss = getattr(getattr(model, "bbox_head", None), "loss_cls", None)
-        self._share = LossShare(loss) if isinstance(loss, nn.Module) else None
+        """Attach to the classification losses of the model's last head, if it has any."""
+        self._shares = shares(bare_model(runner))
         for row in self.history:  # in the order of a trial that was never interrupted
             self._show_rows(runner, int(row["iteration"]))
             self._show_metrics(runner, row)
@@ -133,8 +177,8 @@ class LossCurveHook(Hook):
 
     def before_train_iter(self, *_args: Any, **_kwargs: Any) -> None:
         """Begin a new iteration."""
-        if self._share is not None:
-            self._share.start()
+        for share in self._shares:
+            share.start()
 
     def after_train_iter(
         self,
@@ -150,10 +194,12 @@ class LossCurveHook(Hook):
         """
         outputs = outputs or {}
         nan = float("nan")
-        positive, count = self._share.read() if self._share is not None else (nan, 0)
+        read = [share.read() for share in self._shares]
+        positive = sum(part for part, _ in read) if read else nan
+        count = max((number for _, number in read), default=0)
         lr = runner.optim_wrapper.get_lr()["lr"][0]
-        loss_cls = outputs.get("loss_cls", nan)
-        loss, loss_bbox = outputs.get("loss", nan), outputs.get("loss_bbox", nan)
+        loss_cls, loss_bbox = (_sum_of(outputs, names) for names in (LOSSES, _BOX_LOSSES))
+        loss = outputs.get("loss", nan)
         *losses, total = _over_processes(loss, loss_cls, loss_bbox, positive, count)
         noted = (runner.iter + 1, lr, *losses, nan, total)
         self._waiting.append(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -25,7 +25,9 @@ from ablations.store.lease import check_lease
 from ablations.store.record import Record, planned, read_record, write_record
 from ablations.store.status import read_status, update_status
 from ablations.training.code import code_state
+from ablations.training.complexity import complexity
 from ablations.training.distributed import bare_model
+from ablations.training.imbalance import ImbalanceHook
 from ablations.training.latency import inference_ms
 from ablations.training.loss_curve import Diverged, LossCurveHook
 from ablations.training.wandb_backend import close_run
@@ -38,6 +40,8 @@ _PACKAGES = (
 _RESERVE = 64 * 2**20  # bytes, for the record of a trial that has used up all memory
 _NO_MEMORY = re.compile("can't allocate memory|not enough memory|cannot allocate memory", re.I)
 _FINAL = 50  # iterations of the curve's end that ``Record.final`` averages
+
+_Hook = TypeVar("_Hook")
 
 
 @dataclass
@@ -60,8 +64,16 @@ class Attempt:
     @property
     def curve(self) -> LossCurveHook | None:
         """The hook that holds the loss curve, once there is a runner."""
+        return self._hook(LossCurveHook)
+
+    @property
+    def imbalance(self) -> ImbalanceHook | None:
+        """The hook that holds what was counted of the imbalance."""
+        return self._hook(ImbalanceHook)
+
+    def _hook(self, kind: type[_Hook]) -> _Hook | None:
         hooks = self.runner.hooks if self.runner is not None else []
-        return next((hook for hook in hooks if isinstance(hook, LossCurveHook)), None)
+        return next((hook for hook in hooks if isinstance(hook, kind)), None)
 
 
 def one_line(error: BaseException) -> str:
@@ -107,6 +119,8 @@ def write_outcome(attempt: Attempt, status: files.Status, reason: str | None) ->
     folder, runner, curve = attempt.folder, attempt.runner, attempt.curve
     metrics: dict[str, Any] = {}
     timings: dict[str, float] = {}
+    size: dict[str, float] = {}
+    unbalanced: dict[str, Any] = {}
     if curve is not None and status != "finished":
         with contextlib.suppress(Diverged, RuntimeError):  # a broken device gives nothing back
             curve.take_waiting()
@@ -118,6 +132,12 @@ def write_outcome(attempt: Attempt, status: files.Status, reason: str | None) ->
             timings["inference_ms"] = inference_ms(runner)
         except Exception:  # a time is not worth a training
             traceback.print_exc()
+        try:
+            size = complexity(runner)
+        except Exception:
+            traceback.print_exc()
+    if runner is not None and status != "failed":
+        unbalanced = _imbalance(attempt.imbalance)
     names = [files.CONFIG, files.TRIAL, files.CURVE, files.WEIGHTS]
     names += [files.PREDICTIONS, files.PROBABILITIES] if status == "finished" else []
     attempts = read_status(folder)["attempts"]
@@ -140,6 +160,8 @@ def write_outcome(attempt: Attempt, status: files.Status, reason: str | None) ->
             ],
             final=_final(curve),
             timings=_timings(attempts, curve, runner) | timings,
+            complexity=size,
+            **unbalanced,
             device=torch.cuda.get_device_name() if on_cuda else "cpu",
             peak_memory_bytes=torch.cuda.max_memory_allocated()
             if on_cuda
@@ -158,6 +180,13 @@ def write_outcome(attempt: Attempt, status: files.Status, reason: str | None) ->
             (folder / name).unlink(missing_ok=True)
     close_run(runner, status, read_record(folder))
     return status
+
+
+def _imbalance(hook: ImbalanceHook | None) -> dict[str, Any]:
+    """The record's fields ``imbalance`` and ``imbalance_missing``."""
+    if hook is None:
+        return {"imbalance_missing": "the config has no ImbalanceHook"}
+    return {"imbalance": hook.entries(), "imbalance_missing": hook.missing()}
 
 
 def _save_weights(model: torch.nn.Module, path: Path) -> None:

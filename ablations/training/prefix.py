@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from mmdet.models.backbones import ResNet
+from mmdet.models.detectors import SingleStageDetector, TwoStageDetector
 from mmdet.registry import MODELS
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
@@ -104,6 +105,15 @@ def _can_begin_late(backbone: nn.Module | None) -> bool:
     )
 
 
+def _only_the_backbone_sees_images(model: nn.Module) -> bool:
+    """Whether a detector passes a batch of images to its backbone and reads nothing else of it."""
+    for kind in (SingleStageDetector, TwoStageDetector):
+        if isinstance(model, kind):
+            names = ("loss", "extract_feat")
+            return all(getattr(type(model), name) is getattr(kind, name) for name in names)
+    return False
+
+
 @torch.no_grad()
 def _compute(
     backbone: PrefixResNet, preprocessor: StackedPreprocessor, stream: StreamDataset, size: int
@@ -159,6 +169,7 @@ class SharedPrefixHook(Hook):
             and stream.dataset is _shared.dataset
             and (loader.batch_size, loader.num_workers) == (_shared.batch_size, 0)
             and _can_begin_late(backbone)
+            and _only_the_backbone_sees_images(model)
             and next(model.parameters()).device.type == "cpu"
             and type(model.data_preprocessor) is StackedPreprocessor
             and fingerprint(backbone, model.data_preprocessor) == _shared.made_by

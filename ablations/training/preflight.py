@@ -14,6 +14,7 @@ import ablations.training.trial  # noqa: F401 - trials are forked from the proce
 from ablations.store.files import read_json
 from ablations.store.record import CONFIG, TRIAL
 from ablations.training.first_batch import SCOPE, cause, check_batches
+from ablations.training.heads import heads
 from ablations.training.wandb_client import settings_errors
 from ablations.training.weights import missing_weights
 
@@ -118,13 +119,24 @@ def _build_detector(model: ConfigDict) -> None:
     """Build a detector.
 
     Raises:
-        ValueError: mmdet would size its classifier for a softmax, but its loss is sigmoid-based.
+        ValueError: a head's outputs are for another kind of loss than it has.
     """
-    loss = model.get("bbox_head", {}).get("loss_cls", {})
-    head = MODELS.build(model).bbox_head
-    needed, given = getattr(head, "num_classes", None), getattr(head, "cls_out_channels", None)
-    if getattr(head.loss_cls, "use_sigmoid", False) and needed != given:
-        raise ValueError(
-            f"loss_cls of type {loss.get('type')} needs use_sigmoid=True in its config, "
-            f"or mmdet gives the head {given} outputs for {needed} classes"
-        )
+    for head in heads(MODELS.build(model)):
+        loss = getattr(head.module, "loss_cls", None)
+        if loss is None or not getattr(loss, "use_sigmoid", False):
+            continue
+        if head.in_stage_two:
+            if not getattr(loss, "custom_activation", False):
+                raise ValueError(
+                    f"{head.path} has a softmax over the classes and background: its loss_cls "
+                    f"cannot be {type(loss).__name__} with use_sigmoid=True; "
+                    "ablations.SoftmaxFocalLoss and ablations.SoftmaxCrossEntropyLoss are for it"
+                )
+            continue
+        needed = getattr(head.module, "num_classes", None)
+        given = getattr(head.module, "cls_out_channels", needed)
+        if needed != given:
+            raise ValueError(
+                f"loss_cls of type {type(loss).__name__} needs use_sigmoid=True in its config, "
+                f"or mmdet gives the head {given} outputs for {needed} classes"
+            )

@@ -54,7 +54,14 @@ class ProbabilityHook(Hook):
         model = bare_model(runner)
         head: Any = getattr(model, "bbox_head", None)
         last = runner.train_loop is None or runner.iter >= runner.max_iters
-        if not last or not isinstance(head, RetinaHead):  # others assign differently
+        if not last:
+            return
+        if (
+            not isinstance(head, RetinaHead) or not head.use_sigmoid_cls
+        ):  # others assign differently
+            runner.logger.info(
+                "no loss CDFs: logits are sampled of a RetinaHead with sigmoids only"
+            )
             return
         self._head = head
         self._sample = WindowSample(

@@ -17,6 +17,7 @@ custom_hooks = [
     dict(type="ProgressHook"),
     dict(type="ProbabilityHook"),
     dict(type="ResumableCheckpointHook"),
+    dict(type="ImbalanceHook"),
 ]
 env_cfg = dict(
     cudnn_benchmark=False,

@@ -4,6 +4,7 @@ import pytest
 
 from ablations.sweep.errors import UsageError
 from ablations.sweep.grid import parse_grid, read_grid
+from ablations.sweep.plan import load_config, plan, prepare_config
 
 LOSS = "model.bbox_head.loss_cls"
 
@@ -129,3 +130,65 @@ def test_what_is_tuned_is_an_axis() -> None:
 def test_two_points_with_one_label_are_refused_and_both_named(blocks: list, both: str) -> None:
     with pytest.raises(UsageError, match=both):
         parse_grid("g", {"blocks": blocks})
+
+
+def planned_models(tmp_path, value: object, **config: object) -> dict:
+    """The model of a plan's only trial, and its id."""
+    base = {"model": {"type": "Mine", "head": {"loss": 1}}, "train_cfg": {"max_iters": 3}, **config}
+    spec = {"blocks": [{"points": [{"detector": "A"}], "set": value}]}
+    (trial,) = plan(base, parse_grid("g", spec), [0])
+    return {"model": trial.config["model"], "id": trial.id, "label": trial.point.label}
+
+
+def test_a_point_can_name_a_config_whose_part_it_takes(tmp_path) -> None:
+    other = tmp_path / "other.py"
+    other.write_text("model = dict(type='Other', head=dict(loss=2, more=3))")
+    whole = planned_models(tmp_path, {"model": {"$config": str(other)}})
+    assert whole["model"] == {"type": "Other", "head": {"loss": 2, "more": 3}}
+    assert whole["label"] == "A"
+    part = planned_models(tmp_path, {"model.head": {"$config": str(other)}})
+    assert part["model"] == {"type": "Mine", "head": {"loss": 2, "more": 3}}
+    inside = planned_models(tmp_path, {"model": {"type": "New", "head": {"$config": str(other)}}})
+    assert inside["model"] == {"type": "New", "head": {"loss": 2, "more": 3}}
+    changed = planned_models(tmp_path, {"model": {"$config": str(other)}, "model.head.loss": 5})
+    assert changed["model"]["head"] == {"loss": 5, "more": 3}
+    other.write_text("model = dict(type='Other', head=dict(loss=2, more=4))")
+    again = planned_models(tmp_path, {"model": {"$config": str(other)}})
+    ids = {found["id"] for found in (whole, part, inside, changed, again)}
+    assert len(ids) == 5  # the content counts, not the name
+
+
+def test_a_config_of_mmdets_can_be_named(tmp_path) -> None:
+    file = "mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py"
+    found = planned_models(tmp_path, {"model": {"$config": file}})
+    assert found["model"]["roi_head"]["bbox_head"]["num_classes"] == 80
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"model": {"$config": "nowhere.py"}}, r"no config named 'nowhere\.py'; valid: .*ssd_r18"),
+        ({"model": {"$config": "mmdet::nowhere.py"}}, "config mmdet::nowhere.py cannot be read"),
+        ({"model": {"$config": 3}}, r"block 0: \$config"),
+        ({"model": {"$config": "ssd_r18_digits", "x": 1}}, "stands alone, not with x"),
+        (
+            {"model.head": {"$config": "ssd_r18_digits"}},
+            "model.head: the config ssd_r18_digits has nothing there",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_named_config_is_one_line(tmp_path, value, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        planned_models(tmp_path, value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["model.bbox_head.loss_cls", "+model.bbox_head.loss_cls"])
+def test_a_loss_of_ssd_cannot_be_set_and_that_is_said(path: str) -> None:
+    config = load_config("ssd_r18_digits")
+    loss = {"type": "ablations.CrossEntropyLoss"}
+    grid = parse_grid("g", {"blocks": [{"points": [{"loss": "CE"}], "set": {path: loss}}]})
+    with pytest.raises(UsageError, match="SSDHead computes its loss itself"):
+        list(plan(config, grid, [0]))
+    with pytest.raises(UsageError, match="SSDHead computes its loss itself"):
+        prepare_config(config, {path: loss}, 1, False)
