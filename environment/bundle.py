@@ -73,9 +73,13 @@ def refusal(python: str, platform: str) -> str | None:
 
 
 def listed(have: Path) -> dict[str, str]:
-    """The ``name==version`` lines of a file; builds' own suffixes such as ``+cu128`` are cut."""
+    """The ``name==version`` lines of a file; builds' own suffixes such as ``+cu128`` are cut.
+
+    What compiles mmcv is bundled in any case, since it must be of certain releases.
+    """
     found = re.findall(r"^([\w.-]+)==([\w.]+)", have.read_text(), re.M)
-    return {normal(name): version for name, version in found}
+    bundled = {re.split("[<>=]", each)[0] for each in ADDED}
+    return {normal(name): version for name, version in found if normal(name) not in bundled}
 
 
 def normal(name: str) -> str:

@@ -47,6 +47,7 @@ def test_wheels_for_older_glibcs_are_taken_and_for_newer_ones_not() -> None:
 
 def test_what_a_machine_has_is_read_from_pips_list(tmp_path: Path) -> None:
     lines = "numpy==1.26.4\nScikit_Learn==1.5.0\ntorch==2.6.0+cu124\nmine @ file:///src\n# x==1\n"
+    lines += "setuptools==68.0.0\nninja==1.11\n"  # of certain releases: always bundled
     (tmp_path / "have.txt").write_text(lines)
     found = bundle.listed(tmp_path / "have.txt")
     assert found == {"numpy": "1.26.4", "scikit-learn": "1.5.0", "torch": "2.6.0"}

@@ -201,6 +201,18 @@ def test_the_header_is_compiled_with_the_options_of_the_files(
     assert made.stat().st_mtime_ns == written  # not again after an interruption
 
 
+def test_ninja_is_found_where_pip_put_it_and_its_absence_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without ninja torch compiles one file at a time and keeps none of them."""
+    (folder,) = mmcv.ninjas_folder()
+    assert os.access(Path(folder) / "ninja", os.X_OK)
+    monkeypatch.setattr(mmcv, "ninjas_folder", list)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(running.StepError, match="pip install ninja"):
+        mmcv.compiled(tmp_path, tmp_path, {})
+
+
 def test_the_version_of_mmcv_can_be_read_by_every_python(tmp_path: Path) -> None:
     """Python 3.13 leaves locals() unchanged by exec, which mmcv's setup.py relies on."""
     old = "def get_version():\n    version_file = 'v.py'\n    with open(version_file) as f:\n"
