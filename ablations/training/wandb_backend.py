@@ -293,8 +293,10 @@ def _box(corners: Any, label: int, score: float | None = None) -> dict[str, Any]
 
 
 def _loss_cdfs(folder: Path) -> dict[str, Any]:
-    """Figure 4 of this trial's model, as charts that W&B draws."""
-    charts = {}
+    """Figure 4 of this trial's model, as charts that W&B draws; none if its head has no samples."""
+    charts: dict[str, Any] = {}
+    if not (folder / files.PROBABILITIES).is_file():
+        return charts
     with np.load(folder / files.PROBABILITIES) as stored:
         for name in ("positive", "negative"):
             counts = stored[name]
