@@ -81,7 +81,7 @@ def install_project(stack: str, extras: str, constraints: Path | None) -> None:
     given = constraints.read_text().splitlines() if constraints else []
     by_torch = ("torch==", "torchvision==", "triton==")
     lines = [line for line in given if not line.startswith(by_torch)]
-    kept.write_text("\n".join([*lines, f"torch=={torch.version}"]) + "\n")
+    kept.write_text("\n".join([*lines, f"torch=={version_for_pip('torch', torch.version)}"]) + "\n")
     options = ["--constraint", kept, "--no-build-isolation"]
     if stack == "openmmlab":
         pip_install(*options, "--editable", f".[{extras}]")
@@ -93,6 +93,18 @@ def install_project(stack: str, extras: str, constraints: Path | None) -> None:
         command = [sys.executable, "-m", "pip", "uninstall", "--yes", "opencv-python"]
         logged(command, Path(sys.prefix) / "setup.log", lambda line: None)
         pip_install("--constraint", kept, "opencv-python-headless")
+
+
+def version_for_pip(name: str, imported: str) -> str:
+    """The version that pip knows an installed package by.
+
+    The index's torch for CUDA calls itself 2.11.0+cu130 and is 2.11.0 to pip, for which the two are
+    different releases. ``imported`` is what it calls itself, for one that pip does not know.
+    """
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return imported
 
 
 def install_bundle(folder: Path) -> None:

@@ -244,3 +244,21 @@ def test_cis_releases_are_within_the_ranges() -> None:
         if requirement.name in held and requirement.marker is None:
             assert requirement.specifier.contains(held[requirement.name]), line
     assert {"numpy", "mmdet", "mmcv", "torch", "pytest"} <= set(held)
+
+
+def test_torch_is_held_to_the_version_that_pip_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A CUDA torch of the index calls itself 2.11.0+cu130, and its package is 2.11.0."""
+    (tmp_path / "torch-2.11.0.dist-info").mkdir()
+    text = "Metadata-Version: 2.1\nName: torch\nVersion: 2.11.0\n"
+    (tmp_path / "torch-2.11.0.dist-info" / "METADATA").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    found = torches.Torch("2.11.0+cu130", "13.0", 0, "torch/__init__.py")
+    monkeypatch.setattr(packages, "torch_of", lambda python: found)
+    monkeypatch.setattr(packages, "_imports", lambda *args, **kwargs: True)
+    monkeypatch.setattr(packages, "pip_install", lambda *args: None)
+    packages.install_project("openmmlab", "dev", None)
+    assert "torch==2.11.0\n" in (tmp_path / "constraints.txt").read_text()
+    assert packages.version_for_pip("no-such-package", "1.0+own") == "1.0+own"

@@ -40,5 +40,5 @@ def plot_differences(ax: Axes, differences: pd.DataFrame, baseline: str) -> Axes
     ax.set_ylim(-0.7, len(rows) - 0.3)
     ax.set_xlabel(f"AP minus that of {baseline} (percentage points)")
     if known.any():
-        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+        ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3)
     return ax

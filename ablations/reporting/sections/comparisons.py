@@ -169,7 +169,11 @@ def _figure(study: Study, data: pd.DataFrame, figures: FigureWriter) -> str:
     drawn = data[data["difference"].notna()]
     if not 0 < len(drawn) <= MOST_CELLS:
         return ""
-    figure = new_figure(6.5, 1.2 + 0.26 * len(drawn))
+    longest = drawn["label"].str.len().max()
+    width = 6.5 + 0.08 * max(
+        0, longest - 24
+    )  # long labels leave the axes their room
+    figure = new_figure(width, 1.2 + 0.26 * len(drawn))
     plot_differences(figure.axes[0], drawn, str(study.baseline))
     name = figures.save(figure, "differences")
     return picture(name, f"AP minus that of {study.baseline}, with 95 % intervals")
