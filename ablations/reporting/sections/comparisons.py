@@ -170,9 +170,7 @@ def _figure(study: Study, data: pd.DataFrame, figures: FigureWriter) -> str:
     if not 0 < len(drawn) <= MOST_CELLS:
         return ""
     longest = drawn["label"].str.len().max()
-    width = 6.5 + 0.08 * max(
-        0, longest - 24
-    )  # long labels leave the axes their room
+    width = 6.5 + 0.08 * max(0, longest - 24)  # long labels leave the axes their room
     figure = new_figure(width, 1.2 + 0.26 * len(drawn))
     plot_differences(figure.axes[0], drawn, str(study.baseline))
     name = figures.save(figure, "differences")
