@@ -95,7 +95,8 @@ def tested(folder: Path, tests: list[str]) -> dict[str, Any]:
     """Run pytest with the environment in ``folder``: counts, and the names of what failed."""
     report = folder / "tests.xml"
     report.unlink(missing_ok=True)
-    command = [folder / "venv/bin/python", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    command = [folder / "venv/bin/python", "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile"]
+    command += ["-p", "no:cacheprovider"]
     started = time.monotonic()
     with (folder / "tests.log").open("w") as log:
         arguments = [*map(str, command), f"--junitxml={report}", *tests]
