@@ -32,7 +32,9 @@ def test_the_local_launcher_adds_little_to_a_trial(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert launching(tmp_path, trials=20) < SLACK * LAUNCH_S
+    # Wall time, and other tests run beside: a launcher that imports torch each time takes seconds.
+    fastest = min(launching(tmp_path / str(turn), trials=20) for turn in range(2))
+    assert fastest < 2 * SLACK * LAUNCH_S
 
 
 @pytest.mark.slow
