@@ -79,7 +79,8 @@ def run(cell: Cell, tests: list[str]) -> dict[str, Any]:
     setup += [f"STACK={cell.stack}", f"CONSTRAINTS={constraints}"]
     if subprocess.run(setup, cwd=ROOT, check=False).returncode:
         return result | {"problem": "the set-up failed"}
-    result["setup_minutes"] = round((time.monotonic() - started) / 60, 1)
+    minutes = round((time.monotonic() - started) / 60, 1)
+    result |= {"setup_minutes": minutes} if minutes else {}  # an environment that was there
     result["versions"] = versions(folder / "venv" / "bin" / "python")
     return result | tested(folder, tests)
 
