@@ -21,17 +21,21 @@ def config_text(config: dict[str, Any], known: dict[int, str] | None = None) -> 
     return "\n".join(lines) + "\n"
 
 
-def classification_loss(config: Any) -> dict[str, Any]:
-    """The config of ``loss_cls`` of the head whose classes the detector puts out; empty if it has
-    none, as SSD's."""
+def output_head(config: Any) -> dict[str, Any]:
+    """The config of the head whose classes the detector puts out; empty if none is known."""
     model = config.get("model") or {}
     for owner in (model, model.get("roi_head")):
         head = owner.get("bbox_head") if isinstance(owner, dict) else None
         head = head[-1] if isinstance(head, list | tuple) and head else head
         if isinstance(head, dict):
-            loss = head.get("loss_cls")
-            return loss if isinstance(loss, dict) else {}
+            return head
     return {}
+
+
+def classification_loss(config: Any) -> dict[str, Any]:
+    """The config of ``loss_cls`` of ``output_head``; empty if it has none, as SSD's."""
+    loss = output_head(config).get("loss_cls")
+    return loss if isinstance(loss, dict) else {}
 
 
 def inner_dataset(dataset: Any) -> Any:

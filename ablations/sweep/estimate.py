@@ -1,5 +1,6 @@
 """Estimate what a sweep will cost, and name the source of the estimate."""
 
+import contextlib
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -128,11 +129,11 @@ def estimate(
         )
         mean = statistics.mean(cost["trial_s"] for cost in costs)
         source = f"assumes {mean:g} s a trial on {assumed['device']}: {assumed['source']}"
-    elif assumed.get("peak_tflops") and (counted := [each for each in own if _is_counted(each)]):
-        seconds = statistics.mean(counted_seconds(each) for each in counted) * gpus_per_trial
+    elif assumed.get("peak_tflops") and (counted := _counted(own)):
+        seconds = statistics.mean(trial for trial, _ in counted) * gpus_per_trial
         rest = len(own) - len(counted)
         source = (
-            f"assumes {1000 * statistics.mean(map(iteration_seconds, counted)):.0f} ms an "
+            f"assumes {1000 * statistics.mean(each for _, each in counted):.0f} ms an "
             f"iteration: the detector's operations at {assumed['utilisation']:.0%} of "
             f"{assumed['device']}'s {assumed['peak_tflops']:g} TFLOP/s; {assumed['source']}"
             + (f"; {rest} trials of other detectors are taken to last as long" if rest else "")
@@ -161,12 +162,14 @@ def _expected(config: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
     return own if own.get("trial_s") else base["expected_cost"]
 
 
-def _is_counted(config: dict[str, Any]) -> bool:
-    try:
-        iteration_seconds(config)
-    except (ValueError, KeyError, TypeError):
-        return False
-    return True
+def _counted(configs: Sequence[dict[str, Any]]) -> list[tuple[float, float]]:
+    """Seconds of a trial and of an iteration, for each config whose operations can be counted."""
+    found = []
+    for config in configs:
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            trial = counted_seconds(config)
+            found.append((trial, trial / config["train_cfg"]["max_iters"]))
+    return found
 
 
 def iteration_seconds(config: dict[str, Any]) -> float:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 
-from ablations.store.config import inner_dataset, schedulers
+from ablations.store.config import inner_dataset, output_head, schedulers
 from ablations.store.weights import described
 
 
@@ -19,9 +19,7 @@ def fingerprint(cfg: Config, processes: int) -> dict[str, Any]:
         cfg: a trial's resolved config.
         processes: of the trial; ``batch_size`` is the sum over them.
     """
-    model = cfg.model
-    head = model.get("bbox_head") or (model.get("roi_head") or {}).get("bbox_head") or {}
-    head = head[-1] if isinstance(head, list | tuple) else head
+    model, head = cfg.model, output_head(cfg)
     anchors = (model.get("rpn_head") or head).get("anchor_generator", {})
     ratios = list(anchors.get("ratios", []))
     scales = anchors.get("scales_per_octave", 0)

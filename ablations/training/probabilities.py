@@ -56,9 +56,8 @@ class ProbabilityHook(Hook):
         last = runner.train_loop is None or runner.iter >= runner.max_iters
         if not last:
             return
-        if (
-            not isinstance(head, RetinaHead) or not head.use_sigmoid_cls
-        ):  # others assign differently
+        # Others assign differently.
+        if not isinstance(head, RetinaHead) or not head.use_sigmoid_cls:
             runner.logger.info(
                 "no loss CDFs: logits are sampled of a RetinaHead with sigmoids only"
             )
