@@ -11,7 +11,7 @@ FLAGS = ("--grid", "grid.py", "--config", "config.py", "--no-report", "--wandb",
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", ["1m", "3m", "7m"])  # a checkpoint has about 3 MB
+@pytest.mark.parametrize("size", ["1m", "2m", "3m", "4m"])
 def test_a_training_on_a_disk_that_is_too_small_continues_on_a_larger_one(
     sweep_command, tiny: Path, size: str
 ) -> None:

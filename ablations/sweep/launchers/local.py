@@ -19,6 +19,7 @@ from ablations.store.lease import LEASE, TIME_TO_LIVE, lease_owner
 from ablations.store.manifest import Entry, trial_folder
 from ablations.store.processes import is_alive
 from ablations.store.states import StateReader, trial_state
+from ablations.store.status import read_status
 from ablations.store.storage import NO_STORAGE, StorageError, why_not_writable
 from ablations.sweep.launchers.fork_server import fork_server, server_id, wake_server
 from ablations.sweep.launchers.fork_server_start import begin_process
@@ -167,7 +168,8 @@ class LocalLauncher:
             folder = trial_folder(launch.work_dir, trial.entry.id)
             why = why_not_writable(folder)
             if why or trial.exit_code == NO_STORAGE:
-                raise StorageError(why or f"{folder} could not be written")
+                said = read_status(folder).get("reason")  # by the trial; there may be room again
+                raise StorageError(why or said or f"{folder} could not be written")
         state = record_death(launch.work_dir, trial.entry, trial.exit_code, trial.why)
         if state.state == "running":  # another process has it by now
             return True
