@@ -15,8 +15,10 @@ load_data_only()
 declare_missing_operators()
 
 from ablations.losses import modules, ohem, softmax  # noqa: E402, F401
+from ablations.training.mmcv_compat import mend_operators  # noqa: E402
 from ablations.training.mmdet_compat import mend_ssd_head  # noqa: E402
 
+mend_operators()
 mend_ssd_head()
 
 from ablations.training import (  # noqa: E402
