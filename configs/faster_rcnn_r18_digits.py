@@ -1,14 +1,12 @@
 """Faster R-CNN on the embedded digits: proposals first, so that little easy background is left.
 
 mmdet's FasterRCNN with the default's pyramid: RPNHead (one anchor size a level, three ratios, the
-best proposals after NMS), StandardRoIHead with RoIAlign, softmax cross entropy and boxes by class,
-and the losses, thresholds and samplers of mmdet's Faster R-CNN. The box head is mmdet's form with
-group normalisation, Shared4Conv1FCBBoxHead: with two bare hidden layers (Shared2FCBBoxHead, 7 x 7
-cells) the common rate of 0.005 did not teach the second stage to tell the digits apart. Not as
-published: the sweep's narrow, pretrained ResNet-18 and its two levels (strides 8 and 16); anchors
-of the digits' sizes; 64 anchors and 64 proposals are drawn of an image (mmdet: 256 and 512, but an
-image of 96 px has 540 anchors), from at most 100 proposals; 4 x 4 cells of a proposal (mmdet: 7 by
-7, but a digit covers 2 to 6 cells of stride 8); no augmentation.
+best proposals after NMS), StandardRoIHead with RoIAlign of 7 x 7 cells and Shared2FCBBoxHead
+(softmax cross entropy, boxes by class), the losses, thresholds and samplers of mmdet's Faster
+R-CNN. Not as published: the sweep's narrow, pretrained ResNet-18 and its two levels (strides 8 and
+16); anchors of the digits' sizes; hidden layers of 128 (mmdet: 1,024); 64 anchors and 32 proposals
+are drawn of an image (mmdet: 256 and 512, but an image of 96 px has 540 anchors), from at most 100
+proposals; no augmentation.
 """
 
 _base_ = ["retinanet_r18_digits.py"]
@@ -38,17 +36,15 @@ model = dict(
         type="StandardRoIHead",
         bbox_roi_extractor=dict(
             type="SingleRoIExtractor",
-            roi_layer=dict(type="RoIAlign", output_size=4, sampling_ratio=2),
+            roi_layer=dict(type="RoIAlign", output_size=7, sampling_ratio=0),
             out_channels=32,
             featmap_strides=[8, 16],  # boxes below 112 px, which is all, are taken from stride 8
         ),
         bbox_head=dict(
-            type="Shared4Conv1FCBBoxHead",
+            type="Shared2FCBBoxHead",
             in_channels=32,
-            conv_out_channels=32,
-            norm_cfg=dict(type="GN", num_groups=8, requires_grad=True),
             fc_out_channels=128,
-            roi_feat_size=4,
+            roi_feat_size=7,
             num_classes=10,
             bbox_coder=dict(
                 type="DeltaXYWHBBoxCoder",
@@ -98,7 +94,7 @@ model = dict(
             ),
             sampler=dict(
                 type="RandomSampler",
-                num=64,
+                num=32,
                 pos_fraction=0.25,
                 neg_pos_ub=-1,
                 add_gt_as_proposals=True,

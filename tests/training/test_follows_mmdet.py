@@ -88,3 +88,24 @@ def test_losses_agree_with_the_stock_parts(
     ours, mmdets = train(cfg, dtype, steps), train(theirs, dtype, steps)
     assert steps < 50 or ours[-1] < 0.9 * ours[0]
     np.testing.assert_allclose(ours, mmdets, rtol=tolerance)
+
+
+@pytest.mark.usefixtures("scope")
+@pytest.mark.parametrize("name", ["retinanet", "ssd", "yolov3", "faster_rcnn", "fcos", "atss"])
+def test_a_detector_does_not_depend_on_the_order_in_memory(digits: Path, name: str) -> None:
+    cfg = Config.fromfile(f"configs/{name}_r18_digits.py")
+    data = cfg.train_dataloader.dataset
+    data.dataset.data_root, data.dataset.indices = str(digits), 4
+    images = DATASETS.build(data)
+    totals = []
+    for order in (torch.contiguous_format, torch.channels_last):
+        torch.manual_seed(0)
+        model = MODELS.build(cfg.model)
+        model.init_weights()
+        model.to(memory_format=order).train()
+        packed = model.data_preprocessor(pseudo_collate([*images]), training=True)
+        inputs = packed["inputs"].contiguous(memory_format=order)
+        torch.manual_seed(0)  # Faster R-CNN draws its proposals
+        losses = model(inputs, packed["data_samples"], mode="loss")
+        totals.append(model.parse_losses(losses)[0].item())
+    assert totals[0] == pytest.approx(totals[1], rel=1e-4)
