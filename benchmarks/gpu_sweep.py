@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from ablations.store.states import sweep_states
+from benchmarks.gpu_resume import GRID
 
 ROOT = Path(__file__).parents[1]
 LIMIT_S = 130
@@ -21,9 +22,7 @@ def main() -> int:
         folder = Path(name)
         grid = "gamma_alpha"
         if rehearse:
-            (folder / "one.py").write_text(
-                'title = "one"\nblocks = [{"points": [{"gamma": 2.0}]}]\n'
-            )
+            (folder / "one.py").write_text(GRID)
             grid = str(folder / "one.py")
         command = [sys.executable, "runners/sweep.py", "--grid", grid, "--no-report"]
         command += ["--work-dir", str(folder / "sweep"), "--wandb", "disabled"]

@@ -1,5 +1,5 @@
 """`make gpu-check` without a GPU: a part that fails does not stop the others, and the kernel's part
-runs in Triton's interpreter. CI rehearses all of it."""
+runs in Triton's interpreter. `.ci/run` rehearses all of it."""
 
 import importlib.util
 from pathlib import Path
