@@ -1,6 +1,7 @@
 """For all tests: one thread, the repository as working directory, the embedded data."""
 
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 
 REPOSITORY = Path(__file__).parents[1]
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, as a trial would then
 os.chdir(REPOSITORY)  # so that tests can be started from any folder
 
 
