@@ -2,6 +2,7 @@
 
     python -m environment.matrix                    # every cell, one after the other
     python -m environment.matrix py310-torch24      # this one
+    python -m environment.matrix --failed           # of all, only the tests that failed last time
 
 The environments are made in ``$MATRIX_DIR`` (``~/.cache/loss-ablations/matrix`` without it) by the
 steps of `make setup`, and kept. Results of cells that are not run again stay on the page.
@@ -40,6 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--tests", default="", help="more arguments for pytest, such as tests/sweep"
     )
+    parser.add_argument(
+        "--failed", action="store_true", help="only the tests that failed last time"
+    )
     parser.add_argument("--page", action="store_true", help="write the page again, run nothing")
     options = parser.parse_args(arguments)
     names = {cell.name: cell for cell in CELLS}
@@ -50,7 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = [] if options.page else [names[name] for name in options.cells or names]
     for cell in chosen:
         print(f"== {cell.name}: Python {cell.python}, {cell.torch}, {cell.stack}", flush=True)
-        results[cell.name] = run(cell, options.tests.split())
+        before = results.get(cell.name) if options.failed else None
+        results[cell.name] = again(cell, before) if before else run(cell, options.tests.split())
         print(f"== {cell.name}: {outcome(results[cell.name])}", flush=True)
         write(results)
     write(results)
@@ -82,7 +87,21 @@ def run(cell: Cell, tests: list[str]) -> dict[str, Any]:
     minutes = round((time.monotonic() - started) / 60, 1)
     result |= {"setup_minutes": minutes} if minutes else {}  # an environment that was there
     result["versions"] = versions(folder / "venv" / "bin" / "python")
-    return result | tested(folder, tests)
+    return again(cell, result | tested(folder, tests))
+
+
+def again(cell: Cell, result: dict[str, Any]) -> dict[str, Any]:
+    """Run what failed once more, one test at a time; what passes now is named on the page."""
+    if not result.get("failed"):
+        return result
+    second = tested(home() / cell.name, ["-n", "0", *result["failed"]])
+    still = second.get("failed", result["failed"])
+    passed = [test for test in result["failed"] if test not in still]
+    return result | {
+        "passed": result["passed"] + len(passed),
+        "failed": still,
+        "second": [*result.get("second", []), *passed],
+    }
 
 
 def held(cell: Cell) -> list[str]:
@@ -173,6 +192,8 @@ def outcome(result: dict[str, Any]) -> str:
     if "problem" in result:
         return str(result["problem"])
     parts = f"{result['passed']} passed, {result['skipped']} skipped"
+    if result.get("second"):
+        parts += f", {len(result['second'])} of them only at a second run"
     return parts if green(result) else f"{parts}, **{len(result['failed'])} failed**"
 
 
@@ -212,6 +233,9 @@ def page(results: dict[str, Any]) -> str:
         if result.get("failed"):
             lines += ["", f"## What failed in `{name}`", ""]
             lines += [f"- `{test}`" for test in result["failed"]]
+        if result.get("second"):
+            lines += ["", f"## What passed in `{name}` only when it was run again", ""]
+            lines += [f"- `{test}`" for test in result["second"]]
     missing = [name for name in cells if name not in results]
     if missing:
         lines += ["", f"Not run yet: {', '.join(f'`{name}`' for name in missing)}."]

@@ -54,6 +54,27 @@ def test_a_failed_test_is_counted_and_named(tmp_path: Path) -> None:
     assert "**does not pass**" in page and all(f"- `{name}`" in page for name in bad)
 
 
+def test_what_failed_runs_once_more_and_the_page_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(matrix, "RESULTS", tmp_path / "c.json")
+    monkeypatch.setattr(matrix, "PAGE", tmp_path / "c.md")
+    bad = ["tests/x.py::test_slow", "tests/x.py::test_wrong"]
+    (tmp_path / "c.json").write_text(json.dumps({"py313-newest": result(failed=bad)}))
+    asked = []
+
+    def tested(folder: Path, tests: list[str]) -> dict[str, Any]:
+        asked.append(tests)
+        return {"passed": 1, "skipped": 0, "failed": bad[1:]}
+
+    monkeypatch.setattr(matrix, "tested", tested)
+    assert matrix.main(["py313-newest", "--failed"]) == 1
+    assert asked[0][-2:] == bad
+    page = (tmp_path / "c.md").read_text()
+    assert "3 passed, 1 skipped, 1 of them only at a second run, **1 failed**" in page
+    assert "only when it was run again\n\n- `tests/x.py::test_slow`" in page
+
+
 def test_results_of_other_cells_stay_on_the_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
