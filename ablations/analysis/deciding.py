@@ -26,7 +26,7 @@ Arrays are [sweeps, cells, seeds]: one sweep in practice, thousands in a simulat
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -206,26 +206,27 @@ def judge(
         baseline: index of the baseline.
     """
     found = spreads(np.where(present[..., None], values, np.nan))
-    gap, error, df, n = _square(found)
-    if question == "best":
-        return _judge_best(found, gap, error, df, n, margin, level, apart, within, present)
-    return _judge_baseline(
-        found, gap, error, df, n, margin, level, apart, within, present, baseline
-    )
+    look = _Look(found, *_square(found), margin, level, apart, within, present)
+    return _judge_best(look) if question == "best" else _judge_baseline(look, baseline)
 
 
-def _judge_best(
-    found: Spreads,
-    gap: Floats,
-    error: Floats,
-    df: Floats,
-    n: NDArray[np.int64],
-    margin: float,
-    level: float,
-    apart: Flags,
-    within: Flags,
-    present: Flags,
-) -> Comparison:
+class _Look(NamedTuple):
+    """The arguments of ``judge``, and all pairs of cells as matrices (``_square``)."""
+
+    found: Spreads
+    gap: Floats
+    error: Floats
+    df: Floats
+    n: NDArray[np.int64]
+    margin: float
+    level: float
+    apart: Flags
+    within: Flags
+    present: Flags
+
+
+def _judge_best(look: _Look) -> Comparison:
+    found, gap, error, df, n, margin, level, apart, within, present = look
     still = present & ~apart
     effect = np.where(still & np.isfinite(found.effect), found.effect, -np.inf)
     leader = effect.argmax(axis=-1)
@@ -248,19 +249,8 @@ def _judge_best(
     )
 
 
-def _judge_baseline(
-    found: Spreads,
-    gap: Floats,
-    error: Floats,
-    df: Floats,
-    n: NDArray[np.int64],
-    margin: float,
-    level: float,
-    apart: Flags,
-    within: Flags,
-    present: Flags,
-    baseline: int,
-) -> Comparison:
+def _judge_baseline(look: _Look, baseline: int) -> Comparison:
+    found, gap, error, df, n, margin, level, apart, within, present = look
     share = WITHIN["baseline"]
     reference = np.full(gap.shape[:-2], baseline)
     mine, error_mine, df_mine, n_mine = (_row(of, reference) for of in (gap, error, df, n))
