@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from environment.running import StepError, logged, pip_install, say
 from environment.torches import torch_of, torchvision_for
@@ -43,6 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
     project.add_argument("--bundle", type=Path, help="install from this folder, without a network")
     options = parser.parse_args(arguments)
     try:
+        if options.part == "project" and (other := another_checkout()):
+            say(f"this environment's {NAME} was the one in {other}; from now on it is this one")
         if options.part == "torch":
             install_torch(options.requirement, options.torchvision)
         elif options.bundle:
@@ -93,6 +96,18 @@ def install_project(stack: str, extras: str, constraints: Path | None) -> None:
         command = [sys.executable, "-m", "pip", "uninstall", "--yes", "opencv-python"]
         logged(command, Path(sys.prefix) / "setup.log", lambda line: None)
         pip_install("--constraint", kept, "opencv-python-headless")
+
+
+def another_checkout() -> Path | None:
+    """The folder that the project is installed from, if it is not this one."""
+    try:
+        installed = importlib.metadata.distribution(NAME).read_text("direct_url.json")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    address = json.loads(installed or "{}").get("url", "")
+    folder = Path(unquote(urlsplit(address).path))
+    here = Path(__file__).parents[1].resolve()
+    return folder if address.startswith("file:") and folder.resolve() != here else None
 
 
 def version_for_pip(name: str, imported: str) -> str:

@@ -1,5 +1,6 @@
 """The steps of `make setup`: what they refuse, keep, show and resume. Nothing is downloaded."""
 
+import json
 import os
 import re
 import stat
@@ -262,3 +263,18 @@ def test_torch_is_held_to_the_version_that_pip_knows(
     packages.install_project("openmmlab", "dev", None)
     assert "torch==2.11.0\n" in (tmp_path / "constraints.txt").read_text()
     assert packages.version_for_pip("no-such-package", "1.0+own") == "1.0+own"
+
+
+def test_an_environment_that_leaves_another_checkout_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Installed:
+        url = (tmp_path / "a checkout").as_uri()
+
+        def read_text(self, name: str) -> str:
+            return json.dumps({"url": self.url, "dir_info": {"editable": True}})
+
+    monkeypatch.setattr(packages.importlib.metadata, "distribution", lambda name: Installed())
+    assert packages.another_checkout() == tmp_path / "a checkout"
+    Installed.url = Path.cwd().as_uri()
+    assert packages.another_checkout() is None
