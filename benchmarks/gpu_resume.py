@@ -12,9 +12,9 @@ import torch
 
 from ablations.store.files import read_json
 
-GRID = '''title = "one point"
+GRID = """title = "one point"
 blocks = [dict(points=[dict(gamma=2.0)], set={"model.bbox_head.loss_cls.gamma": "$gamma"})]
-'''
+"""
 ROOT = Path(__file__).parents[1]
 
 

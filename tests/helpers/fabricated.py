@@ -179,7 +179,7 @@ def _trial(
             },
             peak_memory_bytes=900_000_000,
             attempts=[{"started": plan.trained.get(entry.seed, STARTED), "outcome": state}],
-            loss={"type": "ablations.FocalLoss", **entry.point},
+            loss=_loss(entry.point),
             protocol=plan.protocol,
             data={
                 "name": "digits",
@@ -201,6 +201,12 @@ def _trial(
         ),
     )
     return {folder / name: digest for name, digest in files.items()}
+
+
+def _loss(point: dict[str, Any]) -> dict[str, Any]:
+    """Focal loss, of gamma = 2 and alpha = 0.25 if the point does not say, or another."""
+    names = {"CE": "CrossEntropyLoss", "FL*": "FocalStarLoss", None: "FocalLoss", "FL": "FocalLoss"}
+    return {"type": f"ablations.{names.get(point.get('loss'), 'OtherLoss')}", **point}
 
 
 def _links(folder: Path, files: dict[Path, str]) -> dict[str, str]:

@@ -78,6 +78,16 @@ def test_figures_come_as_png_and_svg(report: Path) -> None:
     assert {"figure_1_loss", "figure_4_loss_cdfs"} <= stems[".png"]
 
 
+def test_figure_4_takes_the_focal_loss_of_gamma_2_whatever_the_grid_varies(tmp_path: Path) -> None:
+    points: list[dict[str, Any]] = [{"depth": 18}, {"depth": 34}, {"loss": "CE"}]
+    plan = Plan(points=points, effects={"CE": 9.0, "depth=34": 5.0})
+    text = write_report([fabricate(tmp_path / "digits", plan)], tmp_path / "report").read_text()
+    assert "The model is `depth=34`, seed 0" in text and "none has finished here" not in text
+    others = Plan(points=[{"loss": "CE"}, {"loss": "FL*", "gamma": 2.0, "beta": 1.0}])
+    text = write_report([fabricate(tmp_path / "others", others)], tmp_path / "report").read_text()
+    assert "gamma = 2; none has finished here" in text
+
+
 def test_trials_of_other_sweeps_are_named_and_their_cost_is_not_counted(tmp_path: Path) -> None:
     origin = {"sweep": "alpha_ce", "work_dir": "work_dirs/alpha_ce", "command": "python first.py"}
     points = [{"loss": "CE"}, {"gamma": 2.0, "alpha": 0.25}]

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from ablations.analysis.loss_cdf import FIGURE_4_GAMMAS, LogitSample, loss_shares, read_logits
-from ablations.analysis.study import Study, gamma_alpha_labels
+from ablations.analysis.study import Study
 from ablations.reporting.figures.loss_cdfs import plot_loss_cdf
 from ablations.reporting.figures.style import new_figure
 from ablations.reporting.figures.writer import FigureWriter
@@ -24,19 +24,27 @@ USUAL = (2.0, 0.25)
 
 
 def figure_4_trial(study: Study) -> TrialState | None:
-    """The trained gamma = 2, alpha = 0.25 model of the lowest seed; failing that the best trial
-    with gamma = 2, failing that the best trial of all, among those that kept their logits."""
+    """A trial of the lowest seed trained with focal loss of gamma = 2 and alpha = 0.25, the best
+    if there are several; failing that the best with focal loss of gamma = 2; failing that the best
+    of all; among those that kept their logits."""
     kept = [
         state
         for state in study.records
         if state.state == "finished" and (state.folder / PROBABILITIES).is_file()
     ]
-    usual = gamma_alpha_labels(study).get(USUAL)
-    at_usual = [state for state in kept if state.entry.label == usual]
+    at_usual = [state for state in kept if _focal(state) == USUAL]
     if at_usual:
-        return min(at_usual, key=lambda state: state.entry.seed)
-    at_two = [state for state in kept if state.entry.point.get("gamma") == USUAL[0]]
+        return min(at_usual, key=lambda state: (state.entry.seed, -_ap(state)))
+    at_two = [state for state in kept if _focal(state)[0] == USUAL[0]]
     return max(at_two or kept, key=_ap, default=None)
+
+
+def _focal(state: TrialState) -> tuple[float | None, float | None]:
+    """gamma and alpha of the focal loss that a trial was trained with; ``None`` for another's."""
+    loss = state.record.loss if state.record is not None else {}
+    if str(loss.get("type")).rpartition(".")[-1] != "FocalLoss":
+        return None, None
+    return loss.get("gamma", USUAL[0]), loss.get("alpha", USUAL[1])
 
 
 def loss_cdfs(study: Study, figures: FigureWriter) -> Section:
@@ -77,7 +85,7 @@ def loss_cdfs(study: Study, figures: FigureWriter) -> Section:
 def _about(state: TrialState, sample: LogitSample) -> str:
     note = (
         ""
-        if state.entry.point.get("gamma") == USUAL[0]
+        if _focal(state)[0] == USUAL[0]
         else " The paper uses a model trained with gamma = 2; none has finished here."
     )
     return (
