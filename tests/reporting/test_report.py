@@ -79,7 +79,7 @@ def test_figures_come_as_png_and_svg(report: Path) -> None:
 
 
 def test_figure_4_takes_the_focal_loss_of_gamma_2_whatever_the_grid_varies(tmp_path: Path) -> None:
-    points: list[dict[str, Any]] = [{"depth": 18}, {"depth": 34}, {"loss": "CE"}]
+    points: list[dict[str, object]] = [{"depth": 18}, {"depth": 34}, {"loss": "CE"}]
     plan = Plan(points=points, effects={"CE": 9.0, "depth=34": 5.0})
     text = write_report([fabricate(tmp_path / "digits", plan)], tmp_path / "report").read_text()
     assert "The model is `depth=34`, seed 0" in text and "none has finished here" not in text
