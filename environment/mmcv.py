@@ -21,12 +21,6 @@ from pathlib import Path
 from environment.packages import STACKS
 from environment.running import StepError, logged, pip_install, say
 
-# mmcv's setup.py reads its version from locals() after exec, which Python 3.13 leaves unchanged.
-OLD_VERSION = "exec(compile(f.read(), version_file, 'exec'))\n    return locals()['__version__']"
-NEW_VERSION = (
-    "scope = {}\n        exec(compile(f.read(), version_file, 'exec'), scope)\n"
-    "    return scope['__version__']"
-)
 HEADERS = "compiling torch's headers"  # what headers_first prints
 ARCHITECTURES = "8.0;9.0+PTX"  # A100 and later
 FLAGS = {"CFLAGS": "-g0 -w -O1", "MMCV_WITH_OPS": "1"}
@@ -80,8 +74,6 @@ def unpacked(requirement: str, folder: Path) -> Path:
         (archive,) = folder.glob("*.tar.gz")
         with tarfile.open(archive) as tar:
             tar.extractall(folder)
-        setup = _source(folder) / "setup.py"
-        setup.write_text(setup.read_text().replace(OLD_VERSION, NEW_VERSION))
         done.touch()
     return _source(folder)
 
@@ -91,7 +83,14 @@ def fetch(requirement: str, folder: Path, log: Path) -> None:
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--no-deps"]
     pip += ["--no-build-isolation", "--no-binary", ":all:", "--dest", str(folder), requirement]
     # pip asks setup.py for the package's name; without a GPU in sight it does not ask for nvcc.
-    logged(pip, log, lambda line: None, {"CUDA_VISIBLE_DEVICES": ""})
+    logged(pip, log, lambda line: None, {"CUDA_VISIBLE_DEVICES": "", **_exec_as_before()})
+
+
+def _exec_as_before() -> dict[str, str]:
+    """The environment in which Python 3.13 runs mmcv's ``setup.py``."""
+    folder = str(Path(__file__).with_name("exec_as_before"))
+    others = os.environ.get("PYTHONPATH")
+    return {"PYTHONPATH": os.pathsep.join([folder, others]) if others else folder}
 
 
 def _source(folder: Path) -> Path:
@@ -110,7 +109,7 @@ def compiled(source: Path, folder: Path, env: dict[str, str]) -> Path:
         raise StepError(
             "ninja is not here, so an interrupted compilation would be lost: pip install ninja"
         )
-    env = {**FLAGS, **env, "PATH": path}
+    env = {**FLAGS, **env, **_exec_as_before(), "PATH": path}
     logged(command, log, Progress(_files_compiled(source)), env, source)
     if sys.stdout.isatty():
         print()
