@@ -1,5 +1,7 @@
 """mmcv's ``setup.py`` in the current folder, with torch's headers compiled ahead of its files.
 
+mmcv asks for C++17. From 2.14 on torch's headers refuse that, so it is raised to what they ask for.
+
 Each of the 77 files begins with the header ``pytorch_cpp_helper.hpp``, which includes all of
 torch's: four fifths of the time. GCC takes ``pytorch_cpp_helper.hpp.gch`` instead where it finds
 one that was made with the same options; the object files are the same to the byte. Other compilers,
@@ -33,6 +35,20 @@ def compile_header(build_folder: str) -> None:
         partial.rename(done)
 
 
+def raise_standard(build_folder: str, torchs_header: Path) -> None:
+    """Have ``build.ninja`` ask for the C++ standard that torch's header ``ATen.h`` requires."""
+    required = re.search(r"#error C\+\+(\d+)", torchs_header.read_text())
+    if required:
+        rules = Path(build_folder) / "build.ninja"
+        rules.write_text(
+            re.sub(
+                r"-std=c\+\+(\d+)",
+                lambda found: f"-std=c++{max(found[1], required[1])}",
+                rules.read_text(),
+            )
+        )
+
+
 def before(first: Callable[[str], None], function: Callable[..., Any]) -> Callable[..., Any]:
     """``function``, with ``first`` called on its first argument before it."""
 
@@ -44,10 +60,16 @@ def before(first: Callable[[str], None], function: Callable[..., Any]) -> Callab
 
 
 if __name__ == "__main__":
+    import torch
     from torch.utils import cpp_extension
 
+    def prepare(build_folder: str) -> None:
+        aten = Path(torch.__file__).with_name("include") / "ATen" / "ATen.h"
+        raise_standard(build_folder, aten)
+        compile_header(build_folder)
+
     if hasattr(cpp_extension, "_run_ninja_build"):  # private: without it, only slower
-        cpp_extension._run_ninja_build = before(compile_header, cpp_extension._run_ninja_build)
+        cpp_extension._run_ninja_build = before(prepare, cpp_extension._run_ninja_build)
     sys.argv[0] = "setup.py"
     sys.path[0] = str(Path.cwd())
     runpy.run_path("setup.py", run_name="__main__")

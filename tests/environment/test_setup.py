@@ -202,6 +202,18 @@ def test_the_header_is_compiled_with_the_options_of_the_files(
     assert made.stat().st_mtime_ns == written  # not again after an interruption
 
 
+@pytest.mark.parametrize(("required", "asked"), [("", "17"), ("17", "17"), ("20", "20")])
+def test_the_standard_is_the_one_that_torch_requires(
+    tmp_path: Path, required: str, asked: str
+) -> None:
+    header, rules = tmp_path / "ATen.h", tmp_path / "build.ninja"
+    header.write_text(f"#error C++{required} or later is required\n" if required else "")
+    rules.write_text("post_cflags = -std=c++17 -DX\ncuda_post_cflags = -std=c++14\n")
+    headers_first.raise_standard(str(tmp_path), header)
+    assert f"post_cflags = -std=c++{asked} -DX" in rules.read_text()
+    assert f"cuda_post_cflags = -std=c++{max('14', required)}" in rules.read_text()
+
+
 def test_ninja_is_found_where_pip_put_it_and_its_absence_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
