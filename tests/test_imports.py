@@ -116,7 +116,7 @@ import importlib, signal, subprocess, sys, threading
 def refuse(*args, **kwargs):
     raise AssertionError(f"an import started {args}")
 before = {number: signal.getsignal(number) for number in signal.valid_signals()}
-import mmdet.registry, mmcv.ops, wandb, pandas  # not tested
+import mmdet.registry, mmcv.ops, wandb, pandas, numpy.testing  # not tested
 subprocess.Popen.__init__ = refuse
 for name in sys.argv[1:]:
     importlib.import_module(name)

@@ -8,8 +8,6 @@ blocks are added up in a fixed order, so results repeat to the bit. Importing th
 triton.
 """
 
-from __future__ import annotations
-
 from contextlib import nullcontext
 from typing import Any
 

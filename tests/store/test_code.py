@@ -114,7 +114,7 @@ def test_code_is_found_where_the_command_finds_it(folder: Path) -> None:
     )
     root = str(Path(__file__).parents[2])
     done = subprocess.run(
-        [sys.executable, "-P", "-c", script],
+        [sys.executable, "-c", script],
         cwd=folder,
         env={"PYTHONPATH": root},
         capture_output=True,

@@ -2,11 +2,13 @@
 fork server, and about the signals that reach all processes at once."""
 
 import contextlib
+import fcntl
 import os
 import pty
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -171,9 +173,15 @@ def test_sigterm_to_every_process_lets_the_trials_save_their_state(
     check_saved(tmp_path / "sweep", "SIGTERM")
 
 
+def at_terminal(its: int) -> None:
+    """Make it this process's controlling terminal; ``os.login_tty`` came with Python 3.11."""
+    os.setsid()
+    fcntl.ioctl(its, termios.TIOCSCTTY, 0)
+
+
 def test_a_closed_terminal_lets_the_trials_save_their_state(tmp_path: Path, start: Start) -> None:
     ours, its = pty.openpty()
-    process = start(stdin=its, stdout=its, stderr=its, preexec_fn=lambda: os.login_tty(os.dup(its)))
+    process = start(stdin=its, stdout=its, stderr=its, preexec_fn=lambda: at_terminal(its))
     os.close(its)
     os.close(ours)  # the terminal is gone
     assert process.wait(60) == 130
