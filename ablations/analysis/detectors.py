@@ -12,7 +12,7 @@ from ablations.analysis.cells import cell_frame
 from ablations.analysis.comparisons import against_baseline
 from ablations.analysis.image_bootstrap import Resamples
 from ablations.analysis.object_sizes import NAMES
-from ablations.analysis.seeds import ALPHA, holm, seed_interval
+from ablations.analysis.seeds import ALPHA, holm
 from ablations.analysis.study import Study, is_plain_ce
 from ablations.store.states import TrialState
 
@@ -34,15 +34,15 @@ def detector_frame(study: Study) -> pd.DataFrame:
     """One row a cell in planned order, indexed by label: ``cells.cell_frame`` and
 
     ``params``, ``flops`` (multiply-adds of one image of ``height`` x ``width`` px), NaN where the
-    records do not have them; ``inference_ms`` (mean over the finished trials that have it) with
-    ``inference_ms_low``, ``inference_ms_high`` (95 % Student t interval) and ``inference_n``.
+    records do not have them; ``inference_ms``, that of the fastest of the ``inference_n`` finished
+    trials that have it, since other work on a machine only slows one, and ``inference_ms_slowest``.
     """
     frame = cell_frame(study)
     for name in ("params", "flops", "height", "width"):
         frame[name] = [_complexity(study, str(label), name) for label in frame.index]
-    times = seed_interval(_latencies(study))
-    frame["inference_ms"], frame["inference_n"] = times.mean, times.n
-    frame["inference_ms_low"], frame["inference_ms_high"] = times.low, times.high
+    times = pd.DataFrame(_latencies(study), index=frame.index)
+    frame["inference_ms"], frame["inference_ms_slowest"] = times.min(axis=1), times.max(axis=1)
+    frame["inference_n"] = times.count(axis=1)
     return frame
 
 

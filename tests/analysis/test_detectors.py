@@ -67,9 +67,9 @@ def test_cost_and_latency_by_detector(tmp_path: Path) -> None:
     retina, ssd = frame.loc[label("RetinaNet FL")], frame.loc[label("SSD")]
     assert (retina["params"], retina["flops"], retina["width"]) == (1_234_567, 98_765_432, 96)
     times = 8.7 * np.array([1, 1.02, 1.04])
-    assert retina["inference_ms"] == pytest.approx(times.mean())
-    half = 4.302653 * times.std(ddof=1) / np.sqrt(3)
-    assert retina["inference_ms_high"] - times.mean() == pytest.approx(half, rel=1e-6)
+    # The fastest: other work on the machine only slows a trial.
+    assert retina["inference_ms"] == pytest.approx(times.min())
+    assert retina["inference_ms_slowest"] == pytest.approx(times.max())
     assert ssd["problems"] == "3 of 3 failed"
     assert np.isnan(ssd["inference_ms"])
     assert ssd["inference_n"] == 0

@@ -12,21 +12,25 @@ _PLACES = {"SSD321": (-5, 6)}
 
 
 def plot_detectors(ax: Axes, frame: pd.DataFrame) -> Axes:
-    """Mean AP against mean latency with 95 % intervals over seeds both ways, where there are any.
+    """Mean AP with its 95 % interval over seeds against the fastest trial's latency; a bar leads to
+    the slowest's.
 
     Args:
         ax: where to draw.
         frame: ``detectors.detector_frame`` of the cells that have both.
     """
     for number, (label, cell) in enumerate(frame.iterrows()):
-        half = [cell["inference_ms_high"] - cell["inference_ms"], cell["AP_high"] - cell["AP"]]
+        slower, half = (
+            cell["inference_ms_slowest"] - cell["inference_ms"],
+            cell["AP_high"] - cell["AP"],
+        )
         cycle, style = divmod(number, len(COLOURS))
         colour = COLOURS[style]
         ax.errorbar(
             cell["inference_ms"],
             cell["AP"],
-            xerr=np.nan_to_num(half[0]),
-            yerr=np.nan_to_num(half[1]),
+            xerr=[[0.0], [slower]],
+            yerr=np.nan_to_num(half),
             color=colour,
             ls="none",
             capsize=3,

@@ -62,14 +62,19 @@ def _table(frame: pd.DataFrame) -> Table:
     text["seeds"] = [f"{row.finished}/{row.planned}" for row in frame.itertuples()]
     text["params, M"] = [number(value / 1e6, 2) for value in frame["params"]]
     text["multiply-adds, G"] = [number(value / 1e9, 3) for value in frame["flops"]]
-    text["ms an image"] = _with_interval(frame, "inference_ms")
+    text["ms an image"] = [
+        f"{number(row.inference_ms)} to {number(row.inference_ms_slowest)}"
+        if row.inference_n > 1
+        else number(row.inference_ms)
+        for row in frame.itertuples()
+    ]
     for metric in METRICS:
         text[metric] = _with_interval(frame, metric)
     text["not finished"] = [problems or MISSING for problems in frame["problems"]]
     return Table(
         "detectors",
-        "Parameters, multiply-adds of one image, latency, and box AP in percent; mean and 95 % "
-        "interval over the seeds that finished",
+        "Parameters, multiply-adds of one image, latency (fastest to slowest trial), and box AP in "
+        "percent; mean and 95 % interval over the seeds that finished",
         text,
         frame.reset_index(),
     )
@@ -114,7 +119,8 @@ def _latency_note(study: Study, frame: pd.DataFrame) -> str:
         "Latency is the wall time of one image in a batch of its own through preprocessing, "
         "network and post-processing, without reading it: of each of twenty images the fastest of "
         "five repeats, and of the images the median, measured at the end of each trial on "
-        f"{' and '.join(devices)}."
+        f"{' and '.join(devices)}. Other work on a machine only slows a trial, so the fastest one "
+        "of a cell counts, and the slowest shows how much there was of it."
     )
     beside, unknown = side_by_side(study)
     warnings = []
@@ -156,8 +162,9 @@ def _figure(frame: pd.DataFrame, figures: FigureWriter) -> str:
     name = figures.save(figure, "figure_2_detectors")
     return picture(
         name,
-        "Figure 2: AP against the time of one image. Left this sweep, mean and 95 % intervals over "
-        "seeds; right what the paper printed, on another data set and another machine: compare the "
+        "Figure 2: AP against the time of one image. Left this sweep, mean AP and its 95 % "
+        "interval over seeds, at the time of the fastest trial, with a bar to the slowest; right "
+        "what the paper printed, on another data set and another machine: compare the "
         "shapes, not the levels",
     )
 
