@@ -68,7 +68,8 @@ if __name__ == "__main__":
         raise_standard(build_folder, aten)
         compile_header(build_folder)
 
-    if hasattr(cpp_extension, "_run_ninja_build"):  # private: without it, only slower
+    # Private: without it only slower, but not with torch 2.14 and later.
+    if hasattr(cpp_extension, "_run_ninja_build"):
         cpp_extension._run_ninja_build = before(prepare, cpp_extension._run_ninja_build)
     sys.argv[0] = "setup.py"
     sys.path[0] = str(Path.cwd())

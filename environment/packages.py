@@ -44,11 +44,12 @@ def main(arguments: list[str] | None = None) -> int:
     project.add_argument("--bundle", type=Path, help="install from this folder, without a network")
     options = parser.parse_args(arguments)
     try:
-        if options.part == "project" and (other := another_checkout()):
-            say(f"this environment's {NAME} was the one in {other}; from now on it is this one")
         if options.part == "torch":
             install_torch(options.requirement, options.torchvision)
-        elif options.bundle:
+            return 0
+        if other := another_checkout():
+            say(f"this environment's {NAME} was the one in {other}; from now on it is this one")
+        if options.bundle:
             install_bundle(options.bundle)
         else:
             install_project(options.stack, options.extras, options.constraints)

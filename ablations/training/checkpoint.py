@@ -146,15 +146,10 @@ def _damage(path: Path) -> str | None:
 def random_states() -> dict[str, Any]:
     """The states of Python's, NumPy's, torch's and CUDA's random generators, as plain data."""
     kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    plain = torch.from_numpy(np.asarray(keys, dtype=np.int64))  # torch 2.4 cannot save a uint32
     return {
         "python": random.getstate(),
-        "numpy": [
-            kind,
-            torch.from_numpy(np.asarray(keys, dtype=np.int64)),
-            position,
-            has_gauss,
-            gauss,
-        ],
+        "numpy": [kind, plain, position, has_gauss, gauss],
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }

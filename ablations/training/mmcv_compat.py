@@ -7,7 +7,7 @@ reads others' values: a two-stage detector then trains on noise.
 
 import functools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import mmcv.ops  # noqa: F401 - loads the modules that are looked through
@@ -17,19 +17,15 @@ from torch.autograd import Function
 
 def mend_operators() -> None:
     """Hand every operator of mmcv its tensors in the order of their shape, copied if need be."""
-    for function in _operators():
+    modules = [module for name, module in sys.modules.items() if name.startswith("mmcv.ops.")]
+    found = {value for module in modules for value in vars(module).values() if _is_operator(value)}
+    for operator in found:
         for name in ("forward", "backward"):
-            method = getattr(function, name)
-            if not hasattr(method, "takes_any_order"):
-                setattr(function, name, staticmethod(_in_order(method)))
+            setattr(operator, name, staticmethod(_in_order(getattr(operator, name))))
 
 
-def _operators() -> Iterator[Any]:
-    for name, module in list(sys.modules.items()):
-        if name.startswith("mmcv.ops."):
-            for value in vars(module).values():
-                if isinstance(value, type) and issubclass(value, Function):
-                    yield value
+def _is_operator(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, Function) and value is not Function
 
 
 def _in_order(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -39,5 +35,4 @@ def _in_order(method: Callable[..., Any]) -> Callable[..., Any]:
             ctx, *(a.contiguous() if isinstance(a, torch.Tensor) else a for a in arguments)
         )
 
-    called.takes_any_order = True  # type: ignore[attr-defined]
     return called

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ablations.data.coco.headers import Size, image_size
+from ablations.data.coco.headers import Size, decoded, image_size
 
 DECODING_S = 60.0  # all images are decoded where that takes no longer
 SAMPLE = 500  # images to decode of more than that
@@ -152,10 +152,10 @@ def _damage(path: str) -> str | None:
 
 
 def _opencv_decodes(path: str) -> bool:
-    import cv2  # a fifth of a second, for formats that are rare
+    import cv2
 
     with contextlib.suppress(cv2.error):
-        return cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR) is not None
+        return decoded(path) is not None
     return False
 
 

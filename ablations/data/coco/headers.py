@@ -9,6 +9,7 @@ the others, and whatever is unusual.
 import os
 import struct
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -142,7 +143,12 @@ def _pillow_size(path: str) -> tuple[int, int, int]:
 
 def _is_turned(path: str, width: int, height: int) -> bool:
     """Whether the decoder turns this image of ``width`` x ``height`` by 90 degrees."""
+    image = decoded(path)
+    return image is not None and image.shape[:2] == (width, height)
+
+
+def decoded(path: str) -> Any:
+    """The image as mmcv decodes it, [H, W, 3]; ``None``, or ``cv2.error``, if OpenCV cannot."""
     import cv2  # a fifth of a second, for formats that are rare
 
-    decoded = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
-    return decoded is not None and decoded.shape[:2] == (width, height)
+    return cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)

@@ -20,17 +20,14 @@ def plot_detectors(ax: Axes, frame: pd.DataFrame) -> Axes:
         frame: ``detectors.detector_frame`` of the cells that have both.
     """
     for number, (label, cell) in enumerate(frame.iterrows()):
-        slower, half = (
-            cell["inference_ms_slowest"] - cell["inference_ms"],
-            cell["AP_high"] - cell["AP"],
-        )
+        slower = cell["inference_ms_slowest"] - cell["inference_ms"]
         cycle, style = divmod(number, len(COLOURS))
         colour = COLOURS[style]
         ax.errorbar(
             cell["inference_ms"],
             cell["AP"],
             xerr=[[0.0], [slower]],
-            yerr=np.nan_to_num(half),
+            yerr=np.nan_to_num(cell["AP_high"] - cell["AP"]),
             color=colour,
             ls="none",
             capsize=3,

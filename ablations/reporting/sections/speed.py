@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from ablations.analysis.cells import cell_frame
+from ablations.analysis.detectors import detector_frame
 from ablations.analysis.study import Study
 from ablations.reporting.figures.speed import plot_speed
 from ablations.reporting.figures.style import new_figure
@@ -15,17 +15,11 @@ def speed(study: Study, figures: FigureWriter) -> Section:
     """AP and the time of one image, for a grid over backbone depth and image scale."""
     if not {"depth", "scale"} <= set(study.axes):
         return Section("")
-    times: dict[str, list[float]] = {}
-    for state in study.records:
-        if state.record is not None and "inference_ms" in state.record.timings:
-            times.setdefault(state.entry.label, []).append(state.record.timings["inference_ms"])
-    labels = [label for label in study.labels if label in times]
-    if not labels:
+    frame = detector_frame(study).dropna(subset=["inference_ms"])
+    if frame.empty:
         return Section("")
-    data = pd.DataFrame([study.points[label] for label in labels], index=labels)
-    data["AP"] = cell_frame(study)["AP"].reindex(labels)
-    # The fastest trial is the one that was disturbed least.
-    data["inference_ms"] = [min(times[label]) for label in labels]
+    data = pd.DataFrame([study.points[str(label)] for label in frame.index], index=frame.index)
+    data[["AP", "inference_ms"]] = frame[["AP", "inference_ms"]]
     text = pd.DataFrame({name: [plain(v) for v in data[name]] for name in ("depth", "scale")})
     text["AP"] = [number(value) for value in data["AP"]]
     text["ms an image"] = [number(value) for value in data["inference_ms"]]
