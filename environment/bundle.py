@@ -17,7 +17,9 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 from environment.mmcv import fetch
 from environment.packages import STACKS, dependencies
@@ -31,6 +33,7 @@ BY_TORCH = ("torch", "torchvision")
 # mmengine asks for opencv-python, which needs libGL; the headless one has the same module.
 REPLACED = "opencv-python"
 ADDED = ("opencv-python-headless", *(each for each in BUILD if each != "pip"))
+XZ = ("xz", "-T0", "--stdout")
 LEFT_OUT = ":!reports/published"  # of the project: a tenth of the bundle, and nothing reads it
 
 
@@ -151,7 +154,7 @@ def packed(folder: Path, archive: Path) -> Path:
 
     The wheels are stored in it unpacked-sized, since xz packs what zip left a third smaller.
     """
-    say("packing; a minute or two")
+    say("packing on all processors; some minutes")
     for wheel in folder.glob("*.whl"):
         store(wheel)
     archive.parent.mkdir(parents=True, exist_ok=True)
@@ -159,13 +162,23 @@ def packed(folder: Path, archive: Path) -> Path:
     command = ["git", "archive", "--output", files, "HEAD", ".", LEFT_OUT]
     subprocess.run(command, cwd=ROOT, check=True)
     partial = archive.with_suffix(".partial")
-    with tarfile.open(partial, "w:xz") as tar, tarfile.open(files) as project:
+    with partial.open("wb") as out, subprocess.Popen(XZ, stdin=subprocess.PIPE, stdout=out) as xz:
+        with suppress(BrokenPipeError):  # xz has said why
+            write(xz.stdin, files, folder)
+        xz.communicate()
+    if xz.returncode:
+        raise StepError(f"{' '.join(XZ)} ended with status {xz.returncode}")
+    return partial.replace(archive)
+
+
+def write(stream: IO[bytes] | None, files: Path, folder: Path) -> None:
+    """The project's ``files``, an archive, and ``folder`` as one archive in ``stream``."""
+    with tarfile.open(fileobj=stream, mode="w|") as tar, tarfile.open(files) as project:
         for member in project:
             content = project.extractfile(member) if member.isfile() else None
             member.name = f"{PROJECT}/{member.name}"
             tar.addfile(member, content)
         tar.add(folder, f"{PROJECT}/bundle")
-    return partial.replace(archive)
 
 
 def store(wheel: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from environment import bundle, offline, packages
+from environment.running import StepError
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -108,6 +109,16 @@ def test_an_archive_holds_the_project_and_what_the_machine_lacks(
     about = json.loads((project / "bundle" / "bundle.json").read_text())
     assert about["wheels"] == kept and about["mmcv"] == "mmcv-2.1.0.tar.gz"
     assert about["have"] == {"numpy": "1.26.4", "torch": "2.6.0"}
+
+
+def test_an_archive_that_cannot_be_packed_is_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    download(monkeypatch, *NAMES)
+    monkeypatch.setattr(bundle, "XZ", ("sh", "-c", "exit 3"))  # as on a full disk
+    with pytest.raises(StepError, match="ended with status 3"):
+        bundle.make("3.12", "manylinux_2_28_x86_64", {}, tmp_path / "out")
+    assert not list((tmp_path / "out").glob("*.xz"))
 
 
 def test_markers_are_read_by_the_other_python(tmp_path: Path) -> None:
