@@ -94,7 +94,7 @@ def again(cell: Cell, result: dict[str, Any]) -> dict[str, Any]:
     """Run what failed once more, one test at a time; what passes now is named on the page."""
     if not result.get("failed"):
         return result
-    second = tested(home() / cell.name, ["-n", "0", *result["failed"]])
+    second = tested(home() / cell.name, ["-n", "0", *result["failed"]], "second")
     still = second.get("failed", result["failed"])
     passed = [test for test in result["failed"] if test not in still]
     return result | {
@@ -111,14 +111,17 @@ def held(cell: Cell) -> list[str]:
     return [*lower_bounds(dependencies()), "opencv-python==4.9.0.80"]
 
 
-def tested(folder: Path, tests: list[str]) -> dict[str, Any]:
-    """Run pytest with the environment in ``folder``: counts, and the names of what failed."""
-    report = folder / "tests.xml"
+def tested(folder: Path, tests: list[str], name: str = "tests") -> dict[str, Any]:
+    """Run pytest with the environment in ``folder``: counts, and the names of what failed.
+
+    Its output is in the files ``name``.log and ``name``.xml there.
+    """
+    report = folder / f"{name}.xml"
     report.unlink(missing_ok=True)
     command = [folder / "venv/bin/python", "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile"]
     command += ["-p", "no:cacheprovider"]
     started = time.monotonic()
-    with (folder / "tests.log").open("w") as log:
+    with (folder / f"{name}.log").open("w") as log:
         arguments = [*map(str, command), f"--junitxml={report}", *tests]
         code = subprocess.run(
             arguments, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, check=False

@@ -63,7 +63,7 @@ def test_what_failed_runs_once_more_and_the_page_says_so(
     (tmp_path / "c.json").write_text(json.dumps({"py313-newest": result(failed=bad)}))
     asked = []
 
-    def tested(folder: Path, tests: list[str]) -> dict[str, Any]:
+    def tested(folder: Path, tests: list[str], name: str = "tests") -> dict[str, Any]:
         asked.append(tests)
         return {"passed": 1, "skipped": 0, "failed": bad[1:]}
 
