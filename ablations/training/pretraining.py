@@ -17,7 +17,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from torch import Tensor, nn
 
 from ablations.data import digits
 from ablations.store.files import sha256, write_text
+from ablations.training.outcome import versions
 
 CONFIG = Path("configs/retinanet_r18_digits.py")
 SIZE = 48  # pixels, of a crop
@@ -202,8 +202,7 @@ def pretrain(config: Config, root: Path, out: Path, seed: int) -> dict[str, Any]
         "command": "python -m ablations.training.pretraining " + shlex.join(sys.argv[1:]),
         "date": datetime.now(timezone.utc).date().isoformat(),
         "seconds": round(time.monotonic() - began),
-        "versions": {name: version(name) for name in ("torch", "mmdet", "numpy")}
-        | {"opencv-python": cv2.__version__},
+        "versions": versions(),
         "seed": seed,
         "threads": THREADS,
         "data": {"name": "digits", "version": digits.VERSION, "split": "train"},
