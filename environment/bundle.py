@@ -17,9 +17,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from contextlib import suppress
 from pathlib import Path
-from typing import IO
 
 from environment.mmcv import fetch
 from environment.packages import STACKS, dependencies
@@ -158,27 +156,18 @@ def packed(folder: Path, archive: Path) -> Path:
     for wheel in folder.glob("*.whl"):
         store(wheel)
     archive.parent.mkdir(parents=True, exist_ok=True)
-    files = folder.with_name("project.tar")
-    command = ["git", "archive", "--output", files, "HEAD", ".", LEFT_OUT]
-    subprocess.run(command, cwd=ROOT, check=True)
-    partial = archive.with_suffix(".partial")
-    with partial.open("wb") as out, subprocess.Popen(XZ, stdin=subprocess.PIPE, stdout=out) as xz:
-        with suppress(BrokenPipeError):  # xz has said why
-            write(xz.stdin, files, folder)
-        xz.communicate()
-    if xz.returncode:
-        raise StepError(f"{' '.join(XZ)} ended with status {xz.returncode}")
-    return partial.replace(archive)
-
-
-def write(stream: IO[bytes] | None, files: Path, folder: Path) -> None:
-    """The project's ``files``, an archive, and ``folder`` as one archive in ``stream``."""
-    with tarfile.open(fileobj=stream, mode="w|") as tar, tarfile.open(files) as project:
-        for member in project:
-            content = project.extractfile(member) if member.isfile() else None
-            member.name = f"{PROJECT}/{member.name}"
-            tar.addfile(member, content)
+    plain = archive.with_suffix("")
+    command = ["git", "archive", f"--prefix={PROJECT}/", "--output", plain.resolve()]
+    subprocess.run([*command, "HEAD", ".", LEFT_OUT], cwd=ROOT, check=True)
+    with tarfile.open(plain, "a") as tar:
         tar.add(folder, f"{PROJECT}/bundle")
+    partial = archive.with_suffix(".partial")
+    with partial.open("wb") as out:
+        status = subprocess.run([*XZ, plain], stdout=out, check=False).returncode
+    plain.unlink()
+    if status:
+        raise StepError(f"{' '.join(XZ)} ended with status {status}")
+    return partial.replace(archive)
 
 
 def store(wheel: Path) -> None:
